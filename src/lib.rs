@@ -13,6 +13,7 @@ pub mod destinations;
 
 pub mod views;
 
+pub mod alerts;
 pub mod delivery;
 pub mod live;
 

@@ -22,7 +22,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("destinations", &[]),
     ("views", &["dedup", "destinations", "log", "store"]),
     ("delivery", &["destinations", "store", "views"]),
-    ("config", &["destinations", "http", "sources", "store", "views"]),
+    ("alerts", &["destinations", "log", "store"]),
+    ("config", &["alerts", "destinations", "http", "sources", "store", "views"]),
     ("admission", &["log", "store"]),
     ("http", &["admission"]),
     ("sources", &["admission", "http", "live"]),
@@ -32,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "api",
         &[
             "admission",
+            "alerts",
             "backup",
             "config",
             "delivery",

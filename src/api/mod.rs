@@ -1,5 +1,6 @@
 //! Reading and administration of a running server over HTTP, a file per resource.
 
+mod alerts;
 mod backup;
 mod contract_reads;
 mod dead_letters;
@@ -39,6 +40,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::admission::{Keys, Refusal};
+use crate::alerts::Alerts;
 use crate::config::ReadConfig;
 use crate::delivery::Delivery;
 use crate::http::{ApiError, HasKeys, Sockets};
@@ -63,6 +65,7 @@ pub struct Api {
     pub erasures: Erasures,
     pub live: Live,
     pub delivery: Delivery,
+    pub alerts: Alerts,
     /// The places of connections that stay open.
     pub sockets: Sockets,
     pub metrics: PrometheusHandle,
@@ -104,6 +107,7 @@ pub fn routes<'r>(api: &Arc<Api>, reads: impl Iterator<Item = &'r ReadConfig>) -
         .merge(uploads::routes(api))
         .merge(dead_letters::routes(api))
         .merge(destinations::routes(api))
+        .merge(alerts::routes(api))
         .merge(erasures::routes(api))
         .merge(keys::routes(api))
         .merge(live::routes(api))

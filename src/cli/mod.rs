@@ -32,6 +32,7 @@ mod notification;
 mod key;
 mod person;
 
+mod alert;
 mod backup;
 mod repair;
 mod restore;
@@ -114,6 +115,8 @@ enum Command {
     DeadLetter(Noun<dead_letter::Action>),
     /// List, pause, resume or drain destinations: where notifications are sent
     Destination(Noun<destination::Action>),
+    /// List alerts, or test that they arrive
+    Alert(Noun<alert::Action>),
     /// List and show notifications
     Notification(Noun<notification::Action>),
     /// List, create and revoke keys
@@ -164,6 +167,7 @@ pub fn run() -> std::process::ExitCode {
         Command::Event(command) => command.run(),
         Command::DeadLetter(command) => command.run(),
         Command::Destination(command) => command.run(),
+        Command::Alert(command) => command.run(),
         Command::Notification(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Person(command) => command.run(),

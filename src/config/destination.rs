@@ -1,4 +1,5 @@
-//! `[destination.NAME]`: the names of destinations. The settings belong to the kind of the destination.
+//! `[destination.NAME]`: the names of destinations. The settings belong to the kind of the destination. `[alert]`: the one
+//! that gets alerts.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use serde::Deserialize;
 
 use super::checks::Checks;
 use super::names::check_name;
+use crate::alerts::{AlertSection, AlertSettings};
 use crate::destinations::{
     DeclaredDestinations, Destination, DestinationSection, LOG_DESTINATION, RetrySchedule,
 };
@@ -18,6 +20,22 @@ use crate::destinations::{
 pub struct DeliverySection {
     /// For destinations without their own `retry`.
     retry: RetrySchedule,
+}
+
+/// Checks where alerts go.
+pub fn check_alerts(
+    section: Option<&AlertSection>,
+    destinations: &DeclaredDestinations,
+    checks: &mut Checks<'_>,
+) -> Option<AlertSettings> {
+    let section = section.filter(|_| checks.is_complete(&["alert"]))?;
+    let mut errors = SettingErrors::default();
+    let settings = section.build(destinations, &mut errors);
+    for error in errors {
+        let path: Vec<&str> = std::iter::once("alert").chain(error.path.iter().map(String::as_str)).collect();
+        checks.error(&path, format!("`[alert]` {}", error.reason));
+    }
+    settings
 }
 
 /// Checks all destinations, and adds the built-in one.

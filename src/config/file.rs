@@ -7,13 +7,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::checks::Checks;
-use super::destination::{DeliverySection, check_destinations};
+use super::destination::{DeliverySection, check_alerts, check_destinations};
 use super::read_section::{ReadSection, Views, check_reads};
 use super::source::check_sources;
 use super::store::StoreSection;
 use super::stream::{StreamSection, check_streams};
 use super::view::check_views;
 use super::{Config, ListenAt, LiveSettings, Overrides, Preset, StoreAt, Tls};
+use crate::alerts::AlertSection;
 use crate::destinations::DestinationSection;
 use crate::http::{Limits, Network};
 use crate::sources::Source;
@@ -49,6 +50,7 @@ pub struct File {
     destination: BTreeMap<String, DestinationSection>,
     #[serde(default)]
     delivery: DeliverySection,
+    alert: Option<AlertSection>,
     #[serde(default)]
     stream: BTreeMap<String, StreamSection>,
     #[serde(default)]
@@ -75,6 +77,7 @@ impl File {
         let streams = check_streams(&self.stream, checks);
         let declared: Vec<&str> = self.stream.keys().map(String::as_str).collect();
         let destinations = check_destinations(&self.destination, &self.delivery, checks);
+        let alerts = check_alerts(self.alert.as_ref(), &destinations, checks);
         let views = check_views(&self.view, &streams, &declared, &destinations, checks);
         let view_names: Vec<&str> = self.view.keys().map(String::as_str).collect();
         if let Some(retention) = &self.retention {
@@ -109,6 +112,7 @@ impl File {
             views,
             reads,
             retention: self.retention.unwrap_or_default(),
+            alerts,
         }
     }
 

@@ -44,6 +44,7 @@ pub use read_section::{ReadConfig, ReadShape};
 pub use store::{StoreAt, without_password};
 pub use stream::Streams;
 
+use crate::alerts::AlertSettings;
 use crate::destinations::Destination;
 use crate::http::{Access, Limits, Network, Origins};
 use crate::sources::Source;
@@ -68,6 +69,8 @@ pub struct Config {
     pub views: BTreeMap<String, View>,
     pub reads: BTreeMap<String, ReadConfig>,
     pub retention: RetentionPolicy,
+    /// Where alerts go; `None` if they are off.
+    pub alerts: Option<AlertSettings>,
 }
 
 /// Who may subscribe to changes.

@@ -20,12 +20,17 @@ impl DiskBytes {
         let disk = rustix::fs::statvfs(folder).ok()?;
         Some(Self { free: disk.f_bavail * disk.f_frsize, total: disk.f_blocks * disk.f_frsize })
     }
+
+    /// Returns the bytes that stay free: below them, new events are refused.
+    pub fn reserve(self) -> u64 {
+        DISK_FREE_BYTES_MIN.min(self.total / DISK_FREE_SHARE_MIN)
+    }
 }
 
 /// Returns the free bytes on the disk of `folder` beyond the reserve, or `None` if the system cannot tell.
 pub fn beyond_reserve(folder: &Path) -> Option<u64> {
-    let DiskBytes { free, total } = DiskBytes::of(folder)?;
-    Some(free.saturating_sub(DISK_FREE_BYTES_MIN.min(total / DISK_FREE_SHARE_MIN)))
+    let disk = DiskBytes::of(folder)?;
+    Some(disk.free.saturating_sub(disk.reserve()))
 }
 
 /// The free space at the last check, and the bytes that were taken since then.

@@ -22,6 +22,7 @@ use super::storage::{Preparation, Storage};
 use super::store_watch::StoreWatch;
 use super::{ServeError, Settings};
 use crate::admission::{Admission, CorrectionTargets, Keys, RecentIds, StreamIntake};
+use crate::alerts::{AlertWatch, Alerts};
 use crate::api::{self, About, Api};
 use crate::config::{Config, Streams};
 use crate::dedup::{Dedup, Windows};
@@ -49,6 +50,7 @@ pub struct Node {
     /// Changes when a view has queued notifications.
     queued: watch::Sender<()>,
     delivery: Option<(Delivery, DeliveryEnd)>,
+    alerts: Alerts,
     threads: Vec<JoinHandle<()>>,
     stop: Stop,
     metrics: PrometheusHandle,
@@ -80,6 +82,7 @@ impl Node {
             erasures: None,
             queued: watch::Sender::new(()),
             delivery: None,
+            alerts: Alerts::new(config.alerts.clone()),
             threads: vec![thread],
             stop,
             metrics,
@@ -98,6 +101,7 @@ impl Node {
         node.start_delivery(config);
         node.start_metrics_upkeep();
         node.watch_store(preparation);
+        node.watch_for_alerts(config, &settings.data);
         Ok(node)
     }
 
@@ -182,6 +186,20 @@ impl Node {
         watch.start();
     }
 
+    fn watch_for_alerts(&self, config: &Config, data: &Path) {
+        let waits = |view: &View| Some((view.name.clone(), view.batch?.age));
+        let watch = AlertWatch {
+            alerts: self.alerts.clone(),
+            data: data.to_owned(),
+            progress: self.progress.clone(),
+            health: self.health.clone(),
+            store: self.store.clone(),
+            waits: config.views.values().filter_map(waits).collect(),
+            stop: self.stop.clone(),
+        };
+        watch.start();
+    }
+
     fn start_metrics_upkeep(&self) {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
@@ -222,6 +240,7 @@ impl Node {
             erasures: self.erasures.clone().expect("started when the node opened"),
             live: live.clone(),
             delivery: self.delivery.as_ref().expect("started when the node opened").0.clone(),
+            alerts: self.alerts.clone(),
             sockets: sockets.clone(),
             metrics: self.metrics.clone(),
             runtime: Handle::current(),

@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod alerts;
 mod dead_letters;
 mod destinations;
 mod email;
@@ -12,7 +13,7 @@ mod kills;
 mod webhooks;
 
 use harness::http::Client;
-use harness::{StoreKind, TestApp, wait_for};
+use harness::{StoreKind, TestApp, configure, wait_for};
 use serde_json::Value;
 
 const STORES: [StoreKind; 3] = [StoreKind::Sqlite, StoreKind::Postgres, StoreKind::Mariadb];
@@ -38,6 +39,17 @@ fn config(deliver: &str, sections: &str) -> String {
         {sections}
         "#
     )
+}
+
+/// Returns the errors that `config check` finds. Panics if there are none.
+fn config_errors(config: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    configure(folder.path(), config);
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_millrace"));
+    let output = check.current_dir(folder.path()).args(["config", "check"]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{config}: {errors}");
+    errors
 }
 
 /// Sends an event and returns the id of its notification.

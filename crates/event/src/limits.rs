@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+mod alerts;
 mod delivery;
 mod live;
 mod sockets;
 mod stopping;
 
+pub use alerts::*;
 pub use delivery::*;
 pub use live::*;
 pub use sockets::*;

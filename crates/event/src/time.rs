@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Millis(pub i64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,61 @@
+//! Alerts: what a person should know although nobody looks. The server watches a few conditions, and tells a destination
+//! when one begins and when it is over. Alerts do not use the store: their state is a file in the data folder.
+
+mod condition;
+mod dead_letter_growth;
+mod raised;
+mod section;
+mod watch;
+
+use std::sync::{Arc, Mutex};
+
+use event::Millis;
+
+use crate::destinations::Outcome;
+
+pub use raised::RaisedAlert;
+pub use section::{AlertSection, AlertSettings};
+pub use watch::AlertWatch;
+
+/// The alerts of this server, for the API. Clones share them.
+#[derive(Clone)]
+pub struct Alerts(Arc<Shared>);
+
+struct Shared {
+    /// `None` if the configuration names no destination for alerts.
+    settings: Option<AlertSettings>,
+    shown: Mutex<ShownAlerts>,
+}
+
+/// The alerts that hold or that are not sent yet.
+#[derive(Clone, Debug, Default)]
+pub struct ShownAlerts {
+    pub raised: Vec<RaisedAlert>,
+    /// Why the last attempt to send one failed, if it did.
+    pub last_error: Option<String>,
+}
+
+impl Alerts {
+    pub fn new(settings: Option<AlertSettings>) -> Self {
+        Self(Arc::new(Shared { settings, shown: Mutex::default() }))
+    }
+
+    pub fn settings(&self) -> Option<&AlertSettings> {
+        self.0.settings.as_ref()
+    }
+
+    pub fn shown(&self) -> ShownAlerts {
+        event::lock(&self.0.shown).clone()
+    }
+
+    fn show(&self, shown: ShownAlerts) {
+        *event::lock(&self.0.shown) = shown;
+    }
+
+    /// Sends a test alert now. Returns `None` if the configuration names no destination.
+    pub async fn send_test(&self) -> Option<Outcome> {
+        let now = Millis::now();
+        let text = "This is a test: alerts arrive here.";
+        Some(self.settings()?.send(&format!("alert-test-{}", now.0), "test", "test", text, now).await)
+    }
+}

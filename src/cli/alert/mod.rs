@@ -1,0 +1,27 @@
+//! `millrace alert`: shows what holds now, and tests the destination of alerts.
+
+mod list;
+mod test;
+
+use clap::Subcommand;
+
+use super::client::Client;
+use super::exit::Failure;
+use super::noun::NounAction;
+
+#[derive(Subcommand)]
+pub enum Action {
+    /// List what holds now: new dead letters, paused views, views that are behind, the database, the disk
+    List(list::List),
+    /// Send a test to the destination of alerts
+    Test(test::Test),
+}
+
+impl NounAction for Action {
+    async fn run(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::List(list) => list.run(client).await,
+            Self::Test(test) => test.run(client).await,
+        }
+    }
+}
