@@ -21,6 +21,7 @@ use super::Api;
 use super::delivery_state::{DeliveryBody, raw};
 use super::events::event_at;
 use crate::admission::Refusal;
+use crate::destinations::Content;
 use crate::http::{Administrator, ApiError, Query, Reader, Share, body};
 use crate::store::{DeadLetter, DeadLetterFilter, DeadLetterStatus, shown_name};
 use crate::views::{DeadLetterError, DeadLetterRetry, drop_dead_letter};
@@ -105,7 +106,7 @@ impl From<&DeadLetter> for DeadLetterBody {
             notification: dead_letter.notification.clone(),
             destination: dead_letter.destination.clone(),
             note: dead_letter.note.clone(),
-            content: raw(dead_letter.event.clone()).filter(|_| dead_letter.notification.is_some()),
+            content: raw(Content::shown(&dead_letter.event)).filter(|_| dead_letter.notification.is_some()),
             event: raw(dead_letter.event.clone()).filter(|_| dead_letter.notification.is_none()),
         }
     }
@@ -236,7 +237,7 @@ async fn retry(
     if dead_letter.notification.is_some() {
         match edited {
             None if dry_run => {
-                let content = raw(dead_letter.event.clone());
+                let content = raw(Content::shown(&dead_letter.event));
                 return Ok(Json(DryRun {
                     would: json!({ "send": content, "as": dead_letter.notification }),
                 })
@@ -246,7 +247,7 @@ async fn retry(
             Some(event) => {
                 let edited = delivery.edit(&dead_letter, &event, views, fields)?;
                 if dry_run {
-                    let content = raw(edited.content);
+                    let content = raw(Content::shown(&edited.content));
                     return Ok(
                         Json(DryRun { would: json!({ "send": content, "as": edited.id }) }).into_response()
                     );

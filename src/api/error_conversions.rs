@@ -41,6 +41,7 @@ impl From<UnsentError> for ApiError {
         match error {
             UnsentError::NotOne(_)
             | UnsentError::NotOpen { .. }
+            | UnsentError::NothingLeft(_)
             | UnsentError::NoView(_)
             | UnsentError::NoDestination(_) => Self::conflict(error.to_string()),
             UnsentError::NoNotification(reason) => Self::Parameter { name: "event", reason },

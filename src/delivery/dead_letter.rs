@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use event::{EventId, FieldErrors, Fields, Millis};
+use event::{EventId, FieldErrors, Fields, LogId, Millis};
 
 use super::Delivery;
 use crate::store::{
-    DeadLetter, DeadLetterStatus, DeliveryKey, DeliveryState, NotificationChange, NotificationChanges,
-    QueuedNotification, Store, StoreError,
+    DeadLetter, DeadLetterStatus, DeliveryDecision, DeliveryKey, DeliveryState, NotificationChange,
+    NotificationChanges, QueuedNotification, StoreError,
 };
 use crate::views::Running;
 
@@ -17,6 +17,8 @@ pub enum UnsentError {
     NotOne(EventId),
     #[error("dead letter `{id}` is {status}, not open")]
     NotOpen { id: EventId, status: &'static str },
+    #[error("nothing is left to send for dead letter `{0}`; drop it")]
+    NothingLeft(EventId),
     #[error("view `{0}` is not running on this server; add it to the configuration, or drop the dead letter")]
     NoView(String),
     #[error("destination `{0}` is not configured; add it to the configuration, or drop the dead letter")]
@@ -44,21 +46,16 @@ impl Delivery {
         if !self.destinations.contains_key(&key.destination) {
             return Err(UnsentError::NoDestination(key.destination));
         }
-        self.mark(letter, DeadLetterStatus::Retrying).await?;
-        // After a crash between the two steps, the letter is `retrying` and can be sent again.
-        self.decide(&key, DeliveryState::Waiting).await?;
-        Ok(())
+        if letter.status == DeadLetterStatus::Retrying {
+            return Ok(());
+        }
+        self.decide_about(letter, key, DeliveryState::Waiting, None, None).await
     }
 
     /// Drops a dead letter's notification for this reason: it is never sent.
     pub async fn drop_unsent(&self, letter: &DeadLetter, reason: Option<&str>) -> Result<(), UnsentError> {
         let key = self.undecided(letter)?;
-        self.mark(letter, DeadLetterStatus::Dropped).await?;
-        self.decide(&key, DeliveryState::Dropped).await?;
-        if let Some(reason) = reason {
-            self.store.note_dead_letter(letter.id, reason).await?;
-        }
-        Ok(())
+        self.decide_about(letter, key, DeliveryState::Dropped, reason.map(str::to_owned), None).await
     }
 
     /// Makes the notification of an edited event. It has an id of its own that names the old one, because receivers ignore
@@ -91,11 +88,33 @@ impl Delivery {
 
     /// Queues the notification of an edited event, and drops the original.
     pub async fn send_edited(&self, letter: &DeadLetter, edited: Edited) -> Result<(), UnsentError> {
-        let key = self.open(letter)?;
-        // In this order: a crash in between leaves the letter open, and the same edit is queued only once.
-        self.store.queue_notification(key.view.clone(), letter.log, edited.changes).await?;
-        self.note_queued(&DeliveryKey { notification: edited.id.clone(), ..key });
-        self.drop_unsent(letter, Some(&format!("edited, and sent as {}", edited.id))).await
+        let key = self.undecided(letter)?;
+        let note = Some(format!("edited, and sent as {}", edited.id));
+        let queued = DeliveryKey { notification: edited.id, ..key.clone() };
+        let replacement = Some((letter.log, edited.changes));
+        self.decide_about(letter, key, DeliveryState::Dropped, note, replacement).await?;
+        self.note_queued(&queued);
+        Ok(())
+    }
+
+    async fn decide_about(
+        &self,
+        letter: &DeadLetter,
+        key: DeliveryKey,
+        to: DeliveryState,
+        note: Option<String>,
+        replacement: Option<(LogId, NotificationChanges)>,
+    ) -> Result<(), UnsentError> {
+        let id = letter.id;
+        let decision = DeliveryDecision { letter: id, key, to, note, table: None, replacement };
+        if self.decide(decision).await? {
+            return Ok(());
+        }
+        let now = self.store.dead_letter(id).await?.filter(|now| now.status != DeadLetterStatus::Open);
+        Err(now.map_or(UnsentError::NothingLeft(id), |now| UnsentError::NotOpen {
+            id,
+            status: now.status.as_str(),
+        }))
     }
 
     /// Returns the delivery of a letter that waits for a decision.
@@ -119,16 +138,5 @@ impl Delivery {
             return Err(UnsentError::NotOpen { id: letter.id, status: letter.status.as_str() });
         }
         self.open(letter)
-    }
-
-    async fn mark(&self, letter: &DeadLetter, status: DeadLetterStatus) -> Result<(), UnsentError> {
-        let store: &Store = &self.store;
-        if letter.status == DeadLetterStatus::Retrying && status == DeadLetterStatus::Retrying {
-            return Ok(());
-        }
-        if store.move_dead_letter(letter.id, letter.status, status, Millis::now()).await? {
-            return Ok(());
-        }
-        Err(UnsentError::NotOpen { id: letter.id, status: "decided by somebody else" })
     }
 }

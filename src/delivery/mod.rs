@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::destinations::Destination;
-use crate::store::{DeliveryKey, DeliveryState, Store, StoreError};
+use crate::store::{DeliveryDecision, DeliveryKey, Store, StoreError};
 use crate::views::Running;
 use recorder::{NotificationViews, Recorder};
 use sender::Sender;
@@ -110,19 +110,20 @@ impl Delivery {
         Ok(due)
     }
 
-    /// Lets a dead delivery wait again, with all its retries, or drops it. Returns `false` if it is not dead.
-    pub async fn decide(&self, key: &DeliveryKey, to: DeliveryState) -> Result<bool, StoreError> {
-        let table = self.views.table(&key.view);
-        let moved = self.store.move_delivery(key.clone(), DeliveryState::Dead, to, table).await?;
-        if moved {
-            self.views.note(std::slice::from_ref(key));
-            self.queued.send_replace(());
+    /// Carries out a decision about a dead letter. Returns `false` if somebody else has decided meanwhile, or if nothing is
+    /// left to send.
+    async fn decide(&self, decision: DeliveryDecision) -> Result<bool, StoreError> {
+        let table = self.views.table(&decision.key.view);
+        let key = decision.key.clone();
+        let decided = self.store.decide_delivery(DeliveryDecision { table, ..decision }).await?;
+        if decided {
+            self.note_queued(&key);
         }
-        Ok(moved)
+        Ok(decided)
     }
 
-    /// Tells delivery that notifications were queued outside of a view.
-    pub fn note_queued(&self, key: &DeliveryKey) {
+    /// Tells delivery and subscribers that the state of a notification has changed.
+    fn note_queued(&self, key: &DeliveryKey) {
         self.views.note(std::slice::from_ref(key));
         self.queued.send_replace(());
     }

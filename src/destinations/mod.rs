@@ -75,6 +75,15 @@ impl Content {
             Self::Log(_) | Self::Email(_) => None,
         }
     }
+
+    /// Returns stored content as readers see it: without the path and the query of a URL, which may be secret.
+    pub fn shown(stored: &str) -> String {
+        let shown = match serde_json::from_str(stored) {
+            Ok(Self::Webhook(content)) => serde_json::to_string(&Self::Webhook(content.without_path())).ok(),
+            Ok(Self::Log(_) | Self::Email(_)) | Err(_) => None,
+        };
+        shown.unwrap_or_else(|| stored.to_owned())
+    }
 }
 
 impl Destination {

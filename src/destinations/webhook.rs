@@ -73,6 +73,17 @@ pub struct WebhookContent {
     body: String,
 }
 
+impl WebhookContent {
+    /// Returns the content with only the scheme and the host of the URL.
+    pub fn without_path(mut self) -> Self {
+        self.url = self.url.map(|url| match Url::parse(&url) {
+            Ok(url) => format!("{}/...", url.origin().ascii_serialization()),
+            Err(_) => String::new(),
+        });
+        self
+    }
+}
+
 const JSON: &str = "application/json";
 /// Headers that millrace sets itself.
 const RESERVED_HEADERS: [&str; 6] =

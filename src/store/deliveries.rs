@@ -6,10 +6,9 @@ use event::limits::NOTIFICATIONS_LOOKED_UP_MAX;
 use event::{LogId, Millis};
 
 use super::delivery::{
-    AttemptRecord, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased, NotificationChanges,
-    StoredAttempt, StoredDelivery, ViewTableLookup,
+    AttemptRecord, DeliveryDecision, DeliveryKey, LeaseId, LeaseRequest, Leased, StoredAttempt,
+    StoredDelivery, ViewTableLookup,
 };
-use super::tables::Table;
 use super::{Cell, Store, StoreError};
 
 const DELIVERIES: &str = "millrace_deliveries";
@@ -31,26 +30,10 @@ impl Store {
         either!(self: Sqlite | Remote, store => store.record_attempts(records, tables).await)
     }
 
-    /// Makes a delivery wait again: a dead one, without its failed attempts. Returns `false` if its state is not one of
-    /// `from`. `to` is waiting or dropped.
-    pub async fn move_delivery(
-        &self,
-        key: DeliveryKey,
-        from: DeliveryState,
-        to: DeliveryState,
-        table: Option<Arc<Table>>,
-    ) -> Result<bool, StoreError> {
-        either!(self: Sqlite | Remote, store => store.move_delivery(key, from, to, table).await)
-    }
-
-    /// Adds a notification outside of a plan: one that a person edited.
-    pub async fn queue_notification(
-        &self,
-        view: String,
-        log: LogId,
-        changes: NotificationChanges,
-    ) -> Result<(), StoreError> {
-        either!(self: Sqlite | Remote, store => store.queue_notification(view, log, changes).await)
+    /// Carries out what a person has decided about a notification that could not be sent. Returns `false`, and changes
+    /// nothing, if somebody else has decided meanwhile, or if nothing is left to send.
+    pub async fn decide_delivery(&self, decision: DeliveryDecision) -> Result<bool, StoreError> {
+        either!(self: Sqlite | Remote, store => store.decide_delivery(decision).await)
     }
 
     /// Makes the deliveries due that an earlier process of this node had leased.

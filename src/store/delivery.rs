@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use event::{LogId, Millis};
+use event::{EventId, LogId, Millis};
 
 use super::Cell;
 use super::stored_row::{FromCell, FromRow};
@@ -64,6 +64,22 @@ pub struct DeliveryKey {
     pub view: String,
     pub notification: String,
     pub destination: String,
+}
+
+/// What a person has decided about a notification that could not be sent.
+#[derive(Clone, Debug)]
+pub struct DeliveryDecision {
+    /// The dead letter, which is open.
+    pub letter: EventId,
+    pub key: DeliveryKey,
+    /// `Waiting` sends it again, with all its retries; `Dropped` never does.
+    pub to: DeliveryState,
+    /// Why.
+    pub note: Option<String>,
+    /// The table of the view, if the view runs here.
+    pub table: Option<Arc<Table>>,
+    /// The edited notification that is queued instead, with the log of its event.
+    pub replacement: Option<(LogId, NotificationChanges)>,
 }
 
 /// A random id that marks the deliveries that were leased together.

@@ -69,9 +69,9 @@ pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};
 pub use deleted_history::{DeletedHistory, LOG_DELETED, rows_deleted};
 pub use delivery::{
-    AfterAttempt, AttemptRecord, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased, NewDelivery,
-    NotificationChange, NotificationChanges, NotificationTables, QueuedNotification, StoredAttempt,
-    StoredDelivery, ViewTableLookup,
+    AfterAttempt, AttemptRecord, DeliveryDecision, DeliveryKey, DeliveryState, LeaseId, LeaseRequest, Leased,
+    NewDelivery, NotificationChange, NotificationChanges, NotificationTables, QueuedNotification,
+    StoredAttempt, StoredDelivery, ViewTableLookup,
 };
 pub use erasures::{Erasure, OpenErasure};
 pub use generation::Generation;

@@ -4,6 +4,7 @@ use event::{EventId, Fields, Millis};
 use serde_json::{Map, Value, json};
 
 use super::{Event, View};
+use crate::destinations::Content;
 use crate::store::{Cell, CellRef, NotificationChange, Table};
 
 impl View {
@@ -36,7 +37,8 @@ impl View {
         for change in folded.notifications.iter().flat_map(|notifications| &notifications.changes) {
             if let NotificationChange::Queue(one) = change {
                 let sent = one.deliveries.iter().map(|delivery| {
-                    let content: Value = serde_json::from_str(&delivery.content).unwrap_or_default();
+                    let content: Value =
+                        serde_json::from_str(&Content::shown(&delivery.content)).unwrap_or_default();
                     (delivery.destination.clone(), content)
                 });
                 rows.push(json!({ "notification": one.id, "send": sent.collect::<Map<_, _>>() }));

@@ -89,6 +89,44 @@ fn a_dead_notification_is_shown_sent_again_edited_or_dropped() {
     }
 }
 
+/// Sends the event of each dead letter as it is and edited, at the same moment.
+#[test]
+fn of_two_decisions_at_the_same_moment_one_counts() {
+    for store_kind in STORES {
+        let receiver = Receiver::start();
+        receiver.behave("/hook", Behaviour::Answer(500));
+        let config = Some(partner(&receiver));
+        let app = TestApp::with(Start { config, store_kind: Some(store_kind), ..Start::default() });
+        let ids: Vec<String> =
+            (0..20).map(|number| order(&app.client(), &format!("u{number}@x.example"), "")).collect();
+        ids.iter().for_each(|id| drop(wait_for_status(&app, id, "FAILED_DLQ")));
+        receiver.behave("/hook", Behaviour::Answer(200));
+        let paths: Vec<String> = letters(&app, "?status=open")
+            .iter()
+            .map(|letter| format!("/v1/dead-letters/{}/retry", letter["id"].as_str().unwrap()))
+            .collect();
+        assert_eq!(paths.len(), 20);
+        for path in &paths {
+            let post = |body: &'static str| {
+                let (client, path) = (app.client(), path.clone());
+                move || client.post(&path, body).status
+            };
+            let edited = r#"{"mail":"right@x.example","sort":"paid"}"#;
+            let mut statuses = std::thread::scope(|scope| {
+                let [one, other] = [scope.spawn(post("")), scope.spawn(post(edited))];
+                [one.join().unwrap(), other.join().unwrap()]
+            });
+            statuses.sort_unstable();
+            // A retry that comes once the first one has been sent again is not needed, and says so.
+            assert!(statuses == [200, 409] || statuses == [200, 503], "{statuses:?}");
+        }
+        wait_for("all webhooks", || receiver.count() >= 40);
+        app.settle();
+        assert!(letters(&app, "?status=open").is_empty());
+        assert_eq!(receiver.count(), 40, "each is sent once, as it is or edited");
+    }
+}
+
 #[test]
 fn a_receipt_and_the_commands_show_every_attempt() {
     let receiver = Receiver::start();

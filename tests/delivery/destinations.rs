@@ -122,3 +122,31 @@ fn secrets_are_in_no_output() {
         assert!(!text.contains("hidden-token") && !text.contains("MfKQ9r8"), "{text}");
     }
 }
+
+#[test]
+fn a_token_in_the_url_of_an_event_is_shown_to_no_reader() {
+    let receiver = Receiver::start();
+    receiver.behave("/", Behaviour::Answer(500));
+    let url = "http://127.0.0.1:{{ event.port }}/hidden-path?token=hidden-token";
+    let app = TestApp::configured(&section(url, "allow_private = true\nretry = []"));
+    let id = order(&app.client(), "a@x.example", &format!(",\"port\":{}", receiver.port()));
+    wait_for_status(&app, &id, "FAILED_DLQ");
+    assert_eq!(receiver.requests()[0].path, "/hidden-path?token=hidden-token");
+    let letters = app.client().get("/v1/dead-letters");
+    let path = format!("/v1/dead-letters/{}", letters.json()["deadLetters"][0]["id"].as_str().unwrap());
+    let edited = format!(r#"{{"mail":"b@x.example","sort":"s","port":{}}}"#, receiver.port());
+    let texts = [
+        letters.text(),
+        app.client().get(&path).text(),
+        app.client().post(&format!("{path}/retry?dryRun=true"), "").text(),
+        app.client().post(&format!("{path}/retry?dryRun=true"), &edited).text(),
+        app.client().post("/v1/views/mails/preview", &edited).text(),
+        app.client().get(&format!("/v1/notifications/{id}?view=mails")).text(),
+        app.log_text(),
+    ];
+    for text in texts {
+        assert!(!text.contains("hidden"), "{text}");
+    }
+    let host = format!("http://127.0.0.1:{}/...", receiver.port());
+    assert_eq!(letters.json()["deadLetters"][0]["content"]["url"], host);
+}

@@ -13,13 +13,9 @@ pub mod url;
 
 use std::sync::Arc;
 
-use event::LogId;
-
 use super::cell::Cell;
 use super::dedup_rule::Skipped;
-use super::delivery::{
-    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, ViewTableLookup,
-};
+use super::delivery::{AttemptRecord, DeliveryDecision, DeliveryKey, LeaseRequest, Leased, ViewTableLookup};
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::session::Session;
@@ -226,24 +222,8 @@ impl Remote {
         self.transaction(async |session| rules::record_attempts(session, &records, &*tables).await).await
     }
 
-    pub async fn move_delivery(
-        &self,
-        key: DeliveryKey,
-        from: DeliveryState,
-        to: DeliveryState,
-        table: Option<Arc<Table>>,
-    ) -> Result<bool, StoreError> {
-        self.transaction(async |session| rules::change_delivery(session, &key, from, to, table).await).await
-    }
-
-    pub async fn queue_notification(
-        &self,
-        view: String,
-        log: LogId,
-        changes: NotificationChanges,
-    ) -> Result<(), StoreError> {
-        self.transaction(async |session| rules::change_notifications(session, &view, log, &changes).await)
-            .await
+    pub async fn decide_delivery(&self, decision: DeliveryDecision) -> Result<bool, StoreError> {
+        self.transaction(async |session| rules::decide_delivery(session, &decision).await).await
     }
 
     /// Returns the SQL of the server's time in milliseconds since 1970.

@@ -23,7 +23,6 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use event::LogId;
 use event::limits::{PLAN_CELLS_TOGETHER_MAX, STORE_READERS_MAX};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
@@ -31,9 +30,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::cell::Cell;
 use super::dedup_rule::Skipped;
-use super::delivery::{
-    AttemptRecord, DeliveryKey, DeliveryState, LeaseRequest, Leased, NotificationChanges, ViewTableLookup,
-};
+use super::delivery::{AttemptRecord, DeliveryDecision, DeliveryKey, LeaseRequest, Leased, ViewTableLookup};
 use super::numbered_rows::{RowsOf, RowsToDelete};
 use super::plan::{Claim, Plan};
 use super::table_fault::TableFault;
@@ -160,27 +157,9 @@ impl Sqlite {
         .await
     }
 
-    pub async fn move_delivery(
-        &self,
-        key: DeliveryKey,
-        from: DeliveryState,
-        to: DeliveryState,
-        table: Option<Arc<Table>>,
-    ) -> Result<bool, StoreError> {
+    pub async fn decide_delivery(&self, decision: DeliveryDecision) -> Result<bool, StoreError> {
         self.write(false, move |connection| {
-            run(rules::change_delivery(&mut SqliteSession { connection }, &key, from, to, table))
-        })
-        .await
-    }
-
-    pub async fn queue_notification(
-        &self,
-        view: String,
-        log: LogId,
-        changes: NotificationChanges,
-    ) -> Result<(), StoreError> {
-        self.write(false, move |connection| {
-            run(rules::change_notifications(&mut SqliteSession { connection }, &view, log, &changes))
+            run(rules::decide_delivery(&mut SqliteSession { connection }, &decision))
         })
         .await
     }
