@@ -3,6 +3,7 @@
 
 mod condition;
 mod dead_letter_growth;
+mod message;
 mod raised;
 mod section;
 mod watch;
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use event::Millis;
 
 use crate::destinations::Outcome;
+
+use message::AlertMessage;
 
 pub use raised::RaisedAlert;
 pub use section::{AlertSection, AlertSettings};
@@ -54,8 +57,6 @@ impl Alerts {
 
     /// Sends a test alert now. Returns `None` if the configuration names no destination.
     pub async fn send_test(&self) -> Option<Outcome> {
-        let now = Millis::now();
-        let text = "This is a test: alerts arrive here.";
-        Some(self.settings()?.send(&format!("alert-test-{}", now.0), "test", "test", text, now).await)
+        Some(self.settings()?.send(&AlertMessage::test(Millis::now())).await)
     }
 }

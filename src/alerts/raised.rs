@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Conditions;
 use super::dead_letter_growth::DeadLetterGrowth;
+use super::message::AlertMessage;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -27,22 +28,11 @@ pub struct RaisedAlert {
     pub since: Millis,
     /// The destination has taken it.
     pub is_sent: bool,
-    /// The condition does not hold any more, but the destination has not been told yet.
-    pub is_over: bool,
+    /// When the condition ended. The destination has not been told yet.
+    pub over_at: Option<Millis>,
     /// Looks in a row at which the condition did not hold.
     #[serde(skip)]
     looks_without: u32,
-}
-
-/// An alert that has to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToSend {
-    pub condition: String,
-    /// The same at each attempt, also after a restart.
-    pub id: String,
-    pub phase: &'static str,
-    pub text: String,
-    pub since: Millis,
 }
 
 impl AlertState {
@@ -66,7 +56,7 @@ impl AlertState {
     }
 
     pub fn holds(&self, condition: &str) -> bool {
-        self.raised.get(condition).is_some_and(|alert| !alert.is_over)
+        self.raised.get(condition).is_some_and(|alert| alert.over_at.is_none())
     }
 
     /// Raises what holds, and ends what does not hold any more.
@@ -75,18 +65,18 @@ impl AlertState {
             let is_certain =
                 !conditions.holding.contains_key(condition) && !conditions.unknown.contains(condition);
             alert.looks_without = if is_certain { alert.looks_without + 1 } else { 0 };
-            if alert.looks_without >= ALERT_LOOKS_UNTIL_OVER && !alert.is_over {
+            if alert.looks_without >= ALERT_LOOKS_UNTIL_OVER && alert.over_at.is_none() {
                 tracing::info!(condition, text = alert.over, "alert is over");
-                alert.is_over = true;
+                alert.over_at = Some(now);
             }
         }
         // Nobody was told of these.
-        self.raised.retain(|_, alert| alert.is_sent || !alert.is_over);
+        self.raised.retain(|_, alert| alert.is_sent || alert.over_at.is_none());
         for (condition, holding) in conditions.holding {
             match self.raised.get_mut(&condition) {
                 // Its end was not sent yet, so it just continues.
                 Some(alert) => {
-                    (alert.is_over, alert.message, alert.over) = (false, holding.message, holding.over);
+                    (alert.over_at, alert.message, alert.over) = (None, holding.message, holding.over);
                 }
                 None => {
                     tracing::warn!(condition, text = holding.message, "alert");
@@ -96,7 +86,7 @@ impl AlertState {
                         over: holding.over,
                         since: now,
                         is_sent: false,
-                        is_over: false,
+                        over_at: None,
                         looks_without: 0,
                     };
                     self.raised.insert(condition, alert);
@@ -106,23 +96,26 @@ impl AlertState {
     }
 
     /// Returns the next alert to send: those that begin before those that are over.
-    pub fn next_to_send(&self) -> Option<ToSend> {
+    pub fn next_to_send(&self) -> Option<AlertMessage> {
         let begins = self.raised.values().find(|alert| !alert.is_sent);
-        let alert = begins.or_else(|| self.raised.values().find(|alert| alert.is_over))?;
-        let RaisedAlert { condition, since, is_over, .. } = alert;
-        let name = condition.replace(' ', "-");
-        let (phase, text) = if *is_over { ("over", &alert.over) } else { ("raised", &alert.message) };
-        Some(ToSend {
-            condition: condition.clone(),
-            id: format!("alert-{name}-{}-{phase}", since.0),
+        let alert = begins.or_else(|| self.raised.values().find(|alert| alert.over_at.is_some()))?;
+        let RaisedAlert { condition, since, over_at, .. } = alert;
+        let (phase, text) = match over_at {
+            None => ("raised", &alert.message),
+            Some(_) => ("over", &alert.over),
+        };
+        Some(AlertMessage {
+            id: format!("alert-{}-{}-{phase}", condition.replace(' ', "-"), since.0),
             phase,
+            condition: condition.clone(),
             text: text.clone(),
             since: *since,
+            created: over_at.unwrap_or(*since),
         })
     }
 
     /// Notes that the destination has taken an alert.
-    pub fn note_sent(&mut self, sent: &ToSend) {
+    pub fn note_sent(&mut self, sent: &AlertMessage) {
         let of_this = |alert: &RaisedAlert| alert.condition == sent.condition && alert.since == sent.since;
         match self.raised.get_mut(&sent.condition).filter(|alert| of_this(alert)) {
             Some(alert) if sent.phase == "raised" => alert.is_sent = true,

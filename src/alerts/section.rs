@@ -1,4 +1,4 @@
-//! `[alert]` of the configuration, and how an alert is sent.
+//! `[alert]` of the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use event::limits::ALERT_LAG_DEFAULT;
 use event::{Millis, SettingErrors, WrittenDuration};
 use serde::Deserialize;
-use serde_json::json;
 
-use crate::destinations::{DeclaredDestinations, Destination, Notice, Outcome};
+use super::message::AlertMessage;
+use crate::destinations::{DeclaredDestinations, Destination, Outcome};
 
 /// The section as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,57 +47,22 @@ impl AlertSection {
             );
             return None;
         };
-        let settings = AlertSettings {
-            // One with errors of its own is reported there.
-            destination: Arc::clone(destination.as_ref()?),
-            recipient: self.recipient.clone().unwrap_or_default(),
-            lag_max,
-        };
-        if settings.destination.kind_name() == "email" && self.recipient.is_none() {
+        // One with errors of its own is reported there.
+        let destination = Arc::clone(destination.as_ref()?);
+        let recipient = self.recipient.clone().unwrap_or_default();
+        if destination.kind_name() == "email" && self.recipient.is_none() {
             errors.add(&["to"], format!("sends mail by `{}`, so it needs a `recipient`", self.to));
         } else {
-            let example = settings.notice("alert", "example", "{}", "Example.", Millis(0));
-            let rendered = settings.destination.render(&example).map(drop);
-            errors.take(&["to"], rendered.map_err(|reason| format!("cannot be sent: {reason}")));
+            let checked = AlertMessage::test(Millis(0)).check(&destination, &recipient);
+            errors.take(&["to"], checked.map_err(|reason| format!("cannot be sent: {reason}")));
         }
-        Some(settings)
+        Some(AlertSettings { destination, recipient, lag_max })
     }
 }
 
 impl AlertSettings {
-    fn notice<'a>(
-        &'a self,
-        id: &'a str,
-        event_type: &'a str,
-        payload: &'a str,
-        message: &'a str,
-        created: Millis,
-    ) -> Notice<'a> {
-        let recipient = self.recipient.as_str();
-        let (event_id, view, event) = (id, "", payload);
-        Notice { id, event_id, event_type, recipient, message, view, created, payload, event }
-    }
-
-    /// Makes one attempt to send an alert. `phase` is `raised`, `over` or `test`.
-    pub async fn send(
-        &self,
-        id: &str,
-        phase: &str,
-        condition: &str,
-        message: &str,
-        created: Millis,
-    ) -> Outcome {
-        let payload = json!({
-            "condition": condition,
-            "phase": phase,
-            "since": created.to_text(),
-            "message": message,
-        });
-        let event_type = format!("millrace.alert.{phase}");
-        let payload = payload.to_string();
-        match self.destination.render(&self.notice(id, &event_type, &payload, message, created)) {
-            Ok(content) => self.destination.send(id, created, &content).await,
-            Err(reason) => Outcome::failed(reason),
-        }
+    /// Makes one attempt to send an alert.
+    pub async fn send(&self, message: &AlertMessage) -> Outcome {
+        message.send(&self.destination, &self.recipient).await
     }
 }

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::condition::{Conditions, Facts, ViewFacts};
-use super::raised::{AlertState, ToSend};
+use super::message::AlertMessage;
+use super::raised::AlertState;
 use super::section::AlertSettings;
 use super::{Alerts, ShownAlerts};
 use crate::destinations::{Outcome, Verdict};
@@ -34,7 +35,7 @@ pub struct AlertWatch {
 }
 
 /// An attempt to send an alert.
-type Sending = (ToSend, JoinHandle<Outcome>);
+type Sending = (AlertMessage, JoinHandle<Outcome>);
 
 /// The attempts to send.
 struct Attempts {
@@ -128,14 +129,12 @@ impl Attempts {
         }
         let Some(next) = state.next_to_send() else { return };
         let (settings, alert) = (settings.clone(), next.clone());
-        let sending = tokio::spawn(async move {
-            settings.send(&alert.id, alert.phase, &alert.condition, &alert.text, alert.since).await
-        });
+        let sending = tokio::spawn(async move { settings.send(&alert).await });
         self.running = Some((next, sending));
     }
 
     /// Waits for the end of the running attempt.
-    async fn ended(running: &mut Option<Sending>) -> (ToSend, Outcome) {
+    async fn ended(running: &mut Option<Sending>) -> (AlertMessage, Outcome) {
         let Some((_, sending)) = running else { return std::future::pending().await };
         let ended = sending.await;
         let outcome =
@@ -144,7 +143,7 @@ impl Attempts {
         (alert, outcome)
     }
 
-    fn note(&mut self, (alert, outcome): (ToSend, Outcome), state: &mut AlertState) {
+    fn note(&mut self, (alert, outcome): (AlertMessage, Outcome), state: &mut AlertState) {
         if outcome.verdict == Verdict::Sent {
             state.note_sent(&alert);
             (self.last_error, self.next_at) = (None, Instant::now());

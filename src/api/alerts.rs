@@ -47,7 +47,7 @@ impl From<RaisedAlert> for AlertBody {
             condition: alert.condition,
             message: alert.message,
             since: alert.since.to_text(),
-            state: if alert.is_over { "over" } else { "raised" },
+            state: if alert.over_at.is_some() { "over" } else { "raised" },
             sent: alert.is_sent,
         }
     }

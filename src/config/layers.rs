@@ -11,9 +11,11 @@ use super::location::{Location, Locations, SettingPath};
 use super::syntax;
 
 /// Sections are merged setting by setting. A setting replaces the one below as a whole, and so does an inner section
-/// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too. An option or a variable
-/// changes a single setting, wherever it is.
+/// such as `[view.NAME]`. Only the inner sections of these are merged setting by setting, too, and views of this kind:
+/// people change where they deliver to, and not what they consist of. An option or a variable changes a single setting,
+/// wherever it is.
 const MERGED_INSIDE: [&str; 2] = ["source", "read"];
+const MERGED_VIEWS: &str = "notifications";
 
 /// The origin of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +136,9 @@ fn merge<'t>(below: DeTable<'t>, mut above: DeTable<'t>, depth: impl Fn(&str) ->
             (DeValue::Table(lower), DeValue::Table(upper)) if levels > 0 => {
                 DeValue::Table(merge_levels(lower, upper, levels - 1))
             }
+            (DeValue::Table(lower), DeValue::Table(upper)) if is_merged_view(&lower, &upper) => {
+                DeValue::Table(merge_levels(lower, upper, 0))
+            }
             (_, upper) => upper,
         };
         // Key and span are the upper ones, so that an error names the file that changed the value.
@@ -141,6 +146,13 @@ fn merge<'t>(below: DeTable<'t>, mut above: DeTable<'t>, depth: impl Fn(&str) ->
     }
     merged.extend(above);
     merged
+}
+
+/// Returns whether both are views of the kind that is merged. The upper one may leave the kind out.
+fn is_merged_view(lower: &DeTable<'_>, upper: &DeTable<'_>) -> bool {
+    let kind =
+        |table: &DeTable<'_>| table.get("kind").map(|kind| kind.get_ref().as_str() == Some(MERGED_VIEWS));
+    kind(lower) == Some(true) && kind(upper) != Some(false)
 }
 
 fn merge_levels<'t>(below: DeTable<'t>, above: DeTable<'t>, levels: usize) -> DeTable<'t> {

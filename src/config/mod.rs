@@ -306,6 +306,27 @@ mod tests {
     }
 
     #[test]
+    fn a_view_of_notifications_changes_only_the_settings_that_it_contains_and_others_are_replaced() {
+        let destinations = |config: &Config| {
+            let notifications = config.views["notifications"].notifications().expect("of that kind");
+            notifications.destinations().iter().map(|one| one.name.clone()).collect::<Vec<_>>()
+        };
+        let partner = "[destination.partner]\nkind = \"log\"\n";
+        let whole = "[view.notifications]\nkind = \"notifications\"\nfrom = \"notifications\"\n\
+                     deliver = [\"partner\", \"log\"]\nwhere = { eventType = [\"user_signup\", \"invoice_paid\"] }";
+        let config = load(&format!("{partner}{whole}")).expect("valid");
+        assert_eq!(destinations(&config), ["partner", "log"]);
+        assert_eq!(config.views["notifications"].table_names(), ["notifications"]);
+        let config = load(&format!("view.notifications.deliver = [\"partner\"]\n{partner}")).expect("valid");
+        assert_eq!(destinations(&config), ["partner"]);
+        let error = load("[view.revenue]\nkind = \"ledger\"\nfrom = \"revenue\"").expect_err("incomplete");
+        assert!(error.contains("view `revenue` needs the setting `amount`"), "{error}");
+        let other =
+            load("[view.notifications]\nkind = \"table\"\nfrom = \"notifications\"").expect_err("incomplete");
+        assert!(other.contains("needs the setting `columns`"), "{other}");
+    }
+
+    #[test]
     fn all_errors_are_reported_together_in_the_order_of_the_file() {
         let errors = load(
             r#"lisen = ["localhost:1"]
