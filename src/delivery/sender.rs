@@ -2,12 +2,12 @@
 //! recorder. It waits for nothing that belongs to another destination.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::limits::{
-    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_ONE_HOST_MAX, ATTEMPTS_CUT_OFF_MAX, DELIVERY_POLL_INTERVAL,
-    LANES_INTERVAL_MIN, LANES_MAX, LEASE_DURATION_EXTRA, LEASED_FOR_EACH_ATTEMPT, LEASED_MAX,
+    ATTEMPTS_CUT_OFF_MAX, DELIVERY_POLL_INTERVAL, LANES_INTERVAL_MIN, LANES_MAX, LEASE_DURATION_EXTRA,
     LEASED_WAIT_DURATION_MAX,
 };
 use event::{Backoff, LogId, Stop};
@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::attempt::{Ended, attempt, not_made};
-use super::lane::{Lane, Waiting};
+use super::lane::{Lane, Pace, Waiting};
 use super::next_step;
 use super::recorder::Recording;
 use super::state::DestinationStates;
@@ -38,6 +38,10 @@ pub struct Sender {
 /// The work of the task.
 struct Work {
     lanes: BTreeMap<String, Lane>,
+    /// The lane after which the next look for lanes begins.
+    lanes_after: String,
+    /// The last lane that began an attempt. The next one has its turn.
+    turn: String,
     /// When to look for hosts again, if the URL depends on the event.
     lanes_at: Instant,
     /// The store is not asked before, because it is in trouble.
@@ -58,10 +62,12 @@ impl Sender {
         let now = Instant::now();
         let mut work = Work {
             lanes: BTreeMap::new(),
+            lanes_after: String::new(),
+            turn: String::new(),
             lanes_at: now,
             store_at: now,
             backoff: Backoff::default(),
-            leased: Arc::new(Semaphore::new(LEASED_MAX.max(self.destination.at_once))),
+            leased: Arc::new(Semaphore::new(self.pace().leased_max())),
             lost: Vec::new(),
             waits_for_records: false,
             attempts: JoinSet::new(),
@@ -127,65 +133,81 @@ impl Sender {
             self.find_lanes(work).await?;
             work.lanes_at = now + DELIVERY_POLL_INTERVAL;
         }
-        let (at_once, ahead) = (self.at_once(), self.ahead());
         work.waits_for_records = false;
-        for (name, lane) in &mut work.lanes {
-            let (room, free) = (lane.wanted(at_once, ahead, now), work.leased.available_permits());
-            work.waits_for_records |= room > 0 && free == 0;
-            let wanted = room.min(free);
-            if wanted == 0 {
-                continue;
-            }
-            // A look costs no write, which matters to a database that is idle. After a full lease, more is probably due.
-            if !std::mem::take(&mut lane.had_more) {
-                match self.store.due_in(name).await? {
-                    Some(..=0) => {}
-                    due => {
-                        let poll = DELIVERY_POLL_INTERVAL;
-                        let pause =
-                            due.map_or(poll, |millis| Duration::from_millis(millis.max(1).unsigned_abs()));
-                        lane.due = Some(Instant::now() + pause.min(poll));
-                        continue;
-                    }
+        for lanes in in_turn(&work.turn) {
+            for (name, lane) in work.lanes.range_mut::<str, _>(lanes) {
+                let wanted = lane.wanted(&self.pace(), now);
+                let free = work.leased.available_permits();
+                work.waits_for_records |= wanted > 0 && free == 0;
+                let wanted = wanted.min(free);
+                if wanted > 0 && self.is_due(name, lane).await? {
+                    self.lease(name, lane, wanted, &work.leased, &mut work.lost).await?;
                 }
             }
-            let request = LeaseRequest {
-                lane: name.clone(),
-                deliveries_max: wanted,
-                owner: self.owner,
-                lease: LeaseId::fresh(),
-                millis: (self.destination.attempt_within() + LEASE_DURATION_EXTRA).as_millis() as i64,
-            };
-            let lease = request.lease;
-            let leased = match self.store.lease(request).await {
-                Ok(leased) => leased,
-                Err(error) => {
-                    work.lost.push(lease);
-                    return Err(error);
-                }
-            };
-            failpoint::hit("delivery.leased");
-            lane.had_more = leased.len() == wanted;
-            for one in leased {
-                let permit = Arc::clone(&work.leased)
-                    .try_acquire_owned()
-                    .expect("no more than is available is leased");
-                lane.waiting.push_back(Waiting { leased: one, since: Instant::now(), permit });
+        }
+        Ok(())
+    }
+
+    /// Returns whether deliveries of a lane are due. Otherwise, the lane is not asked again before they are.
+    async fn is_due(&self, name: &str, lane: &mut Lane) -> Result<bool, StoreError> {
+        // A look costs no write, which matters to a database that is idle. After a full lease, more is probably due.
+        if std::mem::take(&mut lane.had_more) {
+            return Ok(true);
+        }
+        match self.store.due_in(name).await? {
+            Some(..=0) => Ok(true),
+            due => {
+                let poll = DELIVERY_POLL_INTERVAL;
+                let pause = due.map_or(poll, |millis| Duration::from_millis(millis.max(1).unsigned_abs()));
+                lane.due = Some(Instant::now() + pause.min(poll));
+                Ok(false)
             }
+        }
+    }
+
+    /// Leases deliveries of a lane.
+    async fn lease(
+        &self,
+        name: &str,
+        lane: &mut Lane,
+        wanted: usize,
+        permits: &Arc<Semaphore>,
+        lost: &mut Vec<LeaseId>,
+    ) -> Result<(), StoreError> {
+        let request = LeaseRequest {
+            lane: name.to_owned(),
+            deliveries_max: wanted,
+            owner: self.owner,
+            lease: LeaseId::fresh(),
+            millis: (self.destination.attempt_within() + LEASE_DURATION_EXTRA).as_millis() as i64,
+        };
+        let lease = request.lease;
+        let leased = match self.store.lease(request).await {
+            Ok(leased) => leased,
+            Err(error) => {
+                lost.push(lease);
+                return Err(error);
+            }
+        };
+        failpoint::hit("delivery.leased");
+        lane.had_more = leased.len() == wanted;
+        for one in leased {
+            let permit =
+                Arc::clone(permits).try_acquire_owned().expect("no more than is available is leased");
+            lane.waiting.push_back(Waiting { leased: one, since: Instant::now(), permit });
         }
         Ok(())
     }
 
     /// Finds the hosts for which deliveries wait, and forgets those for which none do.
     async fn find_lanes(&self, work: &mut Work) -> Result<(), StoreError> {
-        let mut after = String::new();
-        let mut found = Vec::new();
-        while found.len() < LANES_MAX {
-            let Some(lane) = self.store.next_lane(&self.destination.name, &after).await? else { break };
-            after.clone_from(&lane);
-            found.push(lane);
-        }
         let own = &self.destination.name;
+        let found = self.store.lanes_after(own, &work.lanes_after, LANES_MAX).await?;
+        // With more hosts, the next look continues there.
+        work.lanes_after = match found.last() {
+            Some(last) if found.len() == LANES_MAX => last.clone(),
+            Some(_) | None => String::new(),
+        };
         work.lanes.retain(|name, lane| name == own || !lane.is_idle() || found.contains(name));
         for lane in found {
             work.lanes.entry(lane).or_default();
@@ -193,43 +215,32 @@ impl Sender {
         Ok(())
     }
 
-    fn at_once(&self) -> usize {
-        if self.destination.has_many_hosts() {
-            self.destination.at_once.min(ATTEMPTS_AT_ONE_HOST_MAX)
-        } else {
-            self.destination.at_once
-        }
-    }
-
-    fn ahead(&self) -> usize {
-        let at_once = self.at_once();
-        if self.destination.has_many_hosts() {
-            at_once
-        } else {
-            (at_once * LEASED_FOR_EACH_ATTEMPT).clamp(at_once, LEASED_MAX.max(at_once))
-        }
+    fn pace(&self) -> Pace {
+        Pace { at_once: self.destination.at_once, many_hosts: self.destination.has_many_hosts() }
     }
 
     async fn begin_attempts(&self, work: &mut Work) {
         let now = Instant::now();
         let (mut too_old, mut cut_off) = (Vec::new(), Vec::new());
-        let at_once = self.at_once();
-        let in_all = if self.destination.has_many_hosts() { ATTEMPTS_AT_ALL_HOSTS_MAX } else { at_once };
-        for (name, lane) in &mut work.lanes {
-            while lane.running < lane.breaker.at_once(at_once, now) && work.attempts.len() < in_all {
-                let Some(waiting) = lane.waiting.pop_front() else { break };
-                if now.duration_since(waiting.since) > LEASED_WAIT_DURATION_MAX {
-                    // Its lease could end during the attempt.
-                    too_old.push(waiting);
-                    continue;
+        let pace = self.pace();
+        let Work { lanes, turn, attempts, .. } = work;
+        for names in in_turn(&turn.clone()) {
+            for (name, lane) in lanes.range_mut::<str, _>(names) {
+                while lane.running < lane.at_once(&pace, now) && attempts.len() < pace.in_all() {
+                    let Some(waiting) = lane.waiting.pop_front() else { break };
+                    if now.duration_since(waiting.since) > LEASED_WAIT_DURATION_MAX {
+                        // Its lease could end during the attempt.
+                        too_old.push(waiting);
+                        continue;
+                    }
+                    if waiting.leased.cut_off >= ATTEMPTS_CUT_OFF_MAX {
+                        cut_off.push(waiting);
+                        continue;
+                    }
+                    lane.running += 1;
+                    turn.clone_from(name);
+                    attempts.spawn(attempt(name.clone(), Arc::clone(&self.destination), waiting));
                 }
-                if waiting.leased.cut_off >= ATTEMPTS_CUT_OFF_MAX {
-                    cut_off.push(waiting);
-                    continue;
-                }
-                lane.running += 1;
-                let (lane, destination) = (name.clone(), Arc::clone(&self.destination));
-                work.attempts.spawn(attempt(lane, destination, waiting));
             }
         }
         for waiting in too_old {
@@ -262,6 +273,7 @@ impl Sender {
         let sent = outcome.verdict == Verdict::Sent;
         if let Some(lane) = work.lanes.get_mut(&lane) {
             lane.running -= 1;
+            lane.note(sent);
             if sent && lane.breaker.succeeded() {
                 tracing::info!(destination = name, "destination works again");
             } else if !sent && outcome.verdict != Verdict::Refused && lane.breaker.failed(Instant::now()) {
@@ -350,6 +362,11 @@ fn wake_at(work: &Work, is_paused: bool) -> Instant {
     };
     // A lane that is ready now waits for an attempt to end.
     work.lanes.values().map(ready).chain([work.lanes_at]).filter(|at| *at > now).fold(poll, Instant::min)
+}
+
+/// Returns the names after `turn`, and then those up to it, so that all lanes have their turn.
+fn in_turn(turn: &str) -> [(Bound<&str>, Bound<&str>); 2] {
+    [(Bound::Excluded(turn), Bound::Unbounded), (Bound::Unbounded, Bound::Included(turn))]
 }
 
 /// Lets all lanes look for deliveries that are due now.

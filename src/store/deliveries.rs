@@ -14,6 +14,11 @@ use super::{Cell, Store, StoreError};
 const DELIVERIES: &str = "millrace_deliveries";
 const DELIVERY_COLUMNS: &str = "view, notification, destination, state, due, failed, attempts, CASE WHEN lease IS NULL THEN 0 ELSE 1 END, updated";
 
+/// Returns two texts between which the lanes of the hosts of a destination are. A space and the tilde enclose every host.
+fn lanes_of_hosts(destination: &str) -> [String; 2] {
+    [format!("{destination} "), format!("{destination} ~")]
+}
+
 impl Store {
     /// Leases deliveries that are due, the longest waiting first.
     pub async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
@@ -50,15 +55,27 @@ impl Store {
         self.change(sql.to_owned(), vec![destination.into()]).await
     }
 
-    /// Returns the first lane of a host of `destination` after `after` that has waiting deliveries.
-    pub async fn next_lane(&self, destination: &str, after: &str) -> Result<Option<String>, StoreError> {
-        // A space and the tilde enclose every host.
-        let (first, end) = (format!("{destination} "), format!("{destination} ~"));
+    /// Returns the lanes of the hosts of `destination` that have waiting deliveries: the first ones after `after`, at most
+    /// `count_max`.
+    pub async fn lanes_after(
+        &self,
+        destination: &str,
+        after: &str,
+        count_max: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        let [first, end] = lanes_of_hosts(destination);
         let after = if after.is_empty() { first } else { after.to_owned() };
-        let sql = "SELECT min(lane) FROM millrace_deliveries WHERE state = 0 AND lane > ? AND lane < ?";
-        let lane: Option<Option<String>> =
-            self.read_first(DELIVERIES, sql, vec![after.as_str().into(), end.as_str().into()]).await?;
-        Ok(lane.flatten())
+        // Each step jumps over all deliveries of a lane.
+        let sql = format!(
+            "WITH RECURSIVE lanes (lane, number) AS (\
+             SELECT min(lane), 1 FROM millrace_deliveries WHERE state = 0 AND lane > ? AND lane < ? \
+             UNION ALL SELECT (SELECT min(later.lane) FROM millrace_deliveries AS later \
+             WHERE later.state = 0 AND later.lane > lanes.lane AND later.lane < ?), number + 1 \
+             FROM lanes WHERE lanes.lane IS NOT NULL AND number < {count_max}) \
+             SELECT lane FROM lanes WHERE lane IS NOT NULL ORDER BY number"
+        );
+        let parameters = vec![after.as_str().into(), end.as_str().into(), end.as_str().into()];
+        self.read(DELIVERIES, &sql, parameters).await
     }
 
     /// Makes the deliveries of a lease due, because nobody knows of them: the answer to the lease was lost.
@@ -86,9 +103,12 @@ impl Store {
     /// Returns the number of deliveries of a destination that wait, at most `count_max`.
     pub async fn waiting(&self, destination: &str, count_max: usize) -> Result<i64, StoreError> {
         let sql = format!(
-            "SELECT count(*) FROM (SELECT 1 AS one FROM millrace_deliveries WHERE destination = ? AND state = 0 LIMIT {count_max}) AS waiting"
+            "SELECT count(*) FROM (SELECT 1 AS one FROM millrace_deliveries \
+             WHERE state = 0 AND (lane = ? OR (lane > ? AND lane < ?)) LIMIT {count_max}) AS waiting"
         );
-        Ok(self.read_first(DELIVERIES, &sql, vec![destination.into()]).await?.unwrap_or(0))
+        let [first, end] = lanes_of_hosts(destination);
+        let parameters = vec![destination.into(), first.as_str().into(), end.as_str().into()];
+        Ok(self.read_first(DELIVERIES, &sql, parameters).await?.unwrap_or(0))
     }
 
     /// Returns the deliveries of a notification.

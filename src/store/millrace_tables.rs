@@ -333,7 +333,7 @@ pub const OWN_INDEXES: [(&str, &str, &[&str]); 8] = [
     ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
     ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
     ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
-    ("millrace_deliveries_due", "millrace_deliveries", &["lane", "state", "due"]),
+    ("millrace_deliveries_due", "millrace_deliveries", &["state", "lane", "due"]),
     ("millrace_deliveries_place", "millrace_deliveries", &["log_id", "position"]),
     ("millrace_attempts_age", "millrace_attempts", &["begun"]),
 ];

@@ -51,12 +51,14 @@ pub const LEASE_DURATION_EXTRA: Duration = Duration::from_secs(60);
 pub const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Outcomes that are recorded in one transaction.
 pub const OUTCOMES_TOGETHER_MAX: usize = 256;
-/// Hosts of one destination that deliveries are read for, if its URL depends on the event.
-pub const LANES_MAX: usize = 1_000;
+/// Hosts of one destination that one look finds, if its URL depends on the event. The next look finds the following ones.
+pub const LANES_MAX: usize = 500;
+/// Attempts at such a host at the same time before one of them succeeds.
+pub const ATTEMPTS_AT_NEW_HOST_MAX: usize = 2;
 /// Pause between two looks for hosts, so that one look finds those of many notifications.
 pub const LANES_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// Attempts at all hosts of such a destination at the same time.
-pub const ATTEMPTS_AT_ALL_HOSTS_MAX: usize = 256;
+pub const ATTEMPTS_AT_ALL_HOSTS_MAX: usize = 512;
 /// A destination counts as broken after this time and this many attempts without a success. From then on it gets one
 /// attempt at a time, with pauses between them.
 pub const BREAKER_DURATION_MIN: Duration = Duration::from_secs(60);
