@@ -43,6 +43,8 @@ pub struct Lane {
     pub due: Option<Instant>,
     /// The last lease got as much as it asked for.
     pub had_more: bool,
+    /// What is leased or attempted is attempted alone.
+    pub is_alone: bool,
     /// Successes in a row.
     successes: u32,
 }
@@ -69,7 +71,8 @@ impl Lane {
 
     /// Returns how many further deliveries to lease: enough to keep the attempts busy.
     pub fn wanted(&self, pace: &Pace, now: Instant) -> usize {
-        if self.due.is_some_and(|due| due > now) {
+        let is_alone = self.is_alone && (self.running > 0 || !self.waiting.is_empty());
+        if is_alone || self.due.is_some_and(|due| due > now) {
             return 0;
         }
         let at_once = self.at_once(pace, now);

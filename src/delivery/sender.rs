@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event::limits::{
-    ATTEMPTS_CUT_OFF_MAX, DELIVERY_POLL_INTERVAL, LANES_INTERVAL_MIN, LANES_MAX, LEASE_DURATION_EXTRA,
-    LEASED_WAIT_DURATION_MAX,
+    ATTEMPTS_CUT_OFF_ALONE_MIN, ATTEMPTS_CUT_OFF_MAX, DELIVERY_POLL_INTERVAL, LANES_INTERVAL_MIN, LANES_MAX,
+    LEASE_DURATION_EXTRA, LEASED_WAIT_DURATION_MAX,
 };
 use event::{Backoff, LogId, Stop};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -190,7 +190,8 @@ impl Sender {
             }
         };
         failpoint::hit("delivery.leased");
-        lane.had_more = leased.len() == wanted;
+        lane.is_alone = leased.iter().any(|one| one.cut_off >= ATTEMPTS_CUT_OFF_ALONE_MIN);
+        lane.had_more = leased.len() == wanted || lane.is_alone;
         for one in leased {
             let permit =
                 Arc::clone(permits).try_acquire_owned().expect("no more than is available is leased");

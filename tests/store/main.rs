@@ -27,6 +27,7 @@ mod opened;
 mod claims;
 mod dedup;
 mod exact;
+mod leases;
 mod numbered;
 mod verbs;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::Millis;
+use event::limits::ATTEMPTS_CUT_OFF_ALONE_MIN;
 
 use super::deliveries::TABLE;
 use super::id_lists::{by_view_and_destination, marks, padded};
@@ -13,7 +14,8 @@ use crate::store::millrace_tables::attempts_table;
 use crate::store::session::Session;
 use crate::store::stored_row::decoded;
 
-/// Leases deliveries that are due, the longest waiting first. The owner of a lease knows of it, so the end of the lease is for
+/// Leases deliveries that are due, the longest waiting first. One whose attempts were cut off several times is leased alone:
+/// it may be what ends the process, and the others are not to blame. The owner of a lease knows of it, so the end of the lease is for
 /// others, unless the owner has ended it. An attempt that has no record was cut off: it is recorded
 /// now.
 pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result<Vec<Leased>, StoreError> {
@@ -38,6 +40,10 @@ pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result
             Option<LeaseId>,
             Millis,
         ) = decoded(TABLE, row)?;
+        let is_suspect = begun - failed >= ATTEMPTS_CUT_OFF_ALONE_MIN;
+        if is_suspect && !leased.is_empty() {
+            break;
+        }
         let key = DeliveryKey { view, notification, destination };
         if lease.is_some() {
             cut_off.push((key.clone(), attempts, updated));
@@ -52,6 +58,9 @@ pub async fn lease(session: &mut impl Session, request: &LeaseRequest) -> Result
             cut_off: begun - failed,
         };
         leased.insert(key, one);
+        if is_suspect {
+            break;
+        }
     }
     record_cut_off(session, &cut_off).await?;
     for ((view, destination), ids) in by_view_and_destination(leased.keys()) {

@@ -23,6 +23,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub const ANSWER_KEPT_BYTES_MAX: usize = 1024;
 /// Attempts that a crash cut off, before the notification becomes a dead letter.
 pub const ATTEMPTS_CUT_OFF_MAX: i64 = 20;
+/// Attempts that a crash cut off, before the notification is attempted alone.
+pub const ATTEMPTS_CUT_OFF_ALONE_MIN: i64 = 3;
 /// Attempts that are kept for one notification and destination: the last ones.
 pub const ATTEMPTS_KEPT_MAX: i64 = 50;
 /// How long attempts are kept.
