@@ -224,6 +224,39 @@ fn a_configured_notifications_view_uses_its_template_and_an_existing_table() {
     assert!(page.text().contains(order), "the whole event is the payload: {}", page.text());
 }
 
+/// The table as the replaced service has it in each database. Its rows stay, and its column `status` keeps its type.
+#[test]
+fn the_table_of_the_replaced_service_is_used_once_the_suggested_sql_was_run() {
+    let mut app = TestApp::start();
+    app.stop();
+    let statuses = "'QUEUED', 'SENT', 'FAILED_RETRYING', 'FAILED_DLQ'";
+    let status = app.stored.store_kind.pick([
+        format!("TEXT NOT NULL CHECK (status IN ({statuses}))"),
+        format!("VARCHAR(20) NOT NULL CHECK (status IN ({statuses}))"),
+        format!("ENUM({statuses}) NOT NULL DEFAULT 'QUEUED'"),
+    ]);
+    let json = app.stored.store_kind.pick(["TEXT", "JSON", "JSON"]);
+    let time = app.stored.store_kind.pick(["TEXT", "TIMESTAMP", "TIMESTAMP NULL"]);
+    app.sql(&format!(
+        "CREATE TABLE notifications (id VARCHAR(255) PRIMARY KEY, event_id VARCHAR(255) NOT NULL UNIQUE,
+         event_type VARCHAR(50) NOT NULL, payload {json} NOT NULL, status {status}, attempt_count INT NOT NULL DEFAULT 0,
+         last_attempt_timestamp {time}, created_at {time} DEFAULT CURRENT_TIMESTAMP, updated_at {time} DEFAULT CURRENT_TIMESTAMP);
+         INSERT INTO notifications (id, event_id, event_type, payload, status, attempt_count)
+         VALUES ('notif-old', 'old', 'user_signup', '{{}}', 'SENT', 1)"
+    ));
+    app.restart();
+    wait_for("the view to pause", || app.view("notifications")["state"] == "paused");
+    let reason = app.view("notifications")["reason"].as_str().unwrap().to_owned();
+    app.sql(reason.split_once("to fix it, run: ").unwrap().1);
+    let id = send(&app, &sign_up("u1"));
+    let stored = |id: &str| {
+        app.sql(&format!("SELECT status, attempt_count FROM notifications WHERE id = 'notif-{id}'"))
+    };
+    wait_for("the notification to be sent", || stored(&id) == "SENT\t1");
+    assert_eq!(stored("old"), "SENT\t1");
+    assert_eq!(ids(&app, ""), [format!("notif-{id}"), "notif-old".to_owned()]);
+}
+
 #[test]
 fn the_command_lists_and_shows_notifications_and_escapes_control_characters() {
     let app = paused();

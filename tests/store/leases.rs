@@ -81,7 +81,8 @@ fn deliveries_whose_attempts_were_cut_off_several_times_are_leased_one_by_one(st
 }
 
 fn the_lanes_of_hosts_are_found_in_pages(store_kind: StoreKind) {
-    let lanes = ["shop b:1", "shop", "shop a:1", "shops c:1", "shop B:1", "shop b:1", "sho d:1", "shop [::1]:1"];
+    let lanes =
+        ["shop b:1", "shop", "shop a:1", "shops c:1", "shop B:1", "shop b:1", "sho d:1", "shop [::1]:1"];
     let opened = queued(store_kind, &lanes);
     let after = |after: &str, count| opened.run(opened.store.lanes_after("shop", after, count)).unwrap();
     let all = after("", 10);

@@ -164,9 +164,10 @@ fn read(row: Vec<Cell>) -> Option<Notification> {
         last_attempt: time(text()?),
         created: time(Some(text()??))?,
         updated: time(Some(text()??))?,
-        recipient: text()??,
-        message: text()??,
-        channel: text()??,
+        // The replaced service does not have these.
+        recipient: text()?.unwrap_or_default(),
+        message: text()?.unwrap_or_default(),
+        channel: text()?.unwrap_or_default(),
         next_attempt: time(text()?),
     })
 }
