@@ -1,9 +1,12 @@
 //! The process dies between every two steps of a delivery. Afterwards each notification was delivered at least once, always
 //! with the same id and body, and no retry was spent on a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::harness::receiver::Receiver;
+use crate::harness::mail_server::{MailServer, Tls};
+use crate::harness::receiver::{Behaviour, Receiver};
+use crate::harness::seed::{self, Seed};
 use crate::harness::{Start, StoreKind, TestApp};
 use crate::{STORES, config, order, wait_for_status};
 
@@ -65,5 +68,79 @@ fn a_kill_between_any_two_steps_loses_nothing_and_spends_no_retry() {
         for failpoint in FAILPOINTS {
             killed_at(failpoint, store);
         }
+    }
+}
+
+/// Three destinations that accept everything in the end: one that fails twice, one that is slow, and a busy mail server.
+/// Each has as many retries as it needs, so a kill that spent one would make a dead letter.
+fn killed_at_random(store_kind: StoreKind, kills: u64) {
+    let seed = Seed::new();
+    let (receiver, mails) = (Receiver::start(), MailServer::start(Tls::None, None));
+    receiver.behave("/flaky", Behaviour::FailTimes(2, 500));
+    receiver.behave("/slow", Behaviour::Slow(Duration::from_millis(120)));
+    let webhook = |name: &str, retry: &str| {
+        let url = receiver.url(&format!("/{name}"));
+        format!(
+            "[destination.{name}]\nkind = \"webhook\"\nurl = \"{url}\"\nallow_private = true\nretry = {retry}\n"
+        )
+    };
+    let mail = format!(
+        "[destination.mail]\nkind = \"email\"\nhost = \"localhost\"\nport = {}\nencryption = \"none\"\nfrom = \"shop@x.example\"\nretry = [\"1s\"]\n",
+        mails.port()
+    );
+    let sections = webhook("flaky", "[\"1s\", \"1s\"]") + &webhook("slow", "[]") + &mail;
+    let mut app = TestApp::with(Start {
+        config: Some(config("[\"flaky\", \"slow\", \"mail\"]", &sections)),
+        store_kind: Some(store_kind),
+        ..Start::default()
+    });
+    let mut ids = Vec::new();
+    for round in 0..kills {
+        for number in 0..10 {
+            ids.push(order(&app.client(), &format!("busyonce{round}-{number}@x.example"), ""));
+        }
+        // The kill must come at a random moment, and not at a condition.
+        let random = (seed.0 + round).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        std::thread::sleep(Duration::from_millis(random % 400));
+        app.kill();
+        app.restart();
+    }
+    for id in &ids {
+        let sent = wait_for_status(&app, id, "SENT");
+        for delivery in sent["deliveries"].as_array().unwrap() {
+            let made = delivery["made"].as_array().unwrap();
+            let count = |outcome: &str| made.iter().filter(|attempt| attempt["outcome"] == outcome).count();
+            let failures_max = match delivery["destination"].as_str().unwrap() {
+                "flaky" => 2,
+                "mail" => 1,
+                _ => 0,
+            };
+            assert!(count("failed") <= failures_max && count("sent") == 1, "{sent}");
+        }
+    }
+    let mut bodies: BTreeMap<(String, String), String> = BTreeMap::new();
+    for request in receiver.requests() {
+        let key = (request.path.clone(), request.headers["webhook-id"].clone());
+        let known = bodies.entry(key).or_insert_with(|| request.body.clone());
+        assert_eq!(*known, request.body, "each attempt has the same body");
+    }
+    assert_eq!(bodies.len(), 2 * ids.len());
+    let mailed: BTreeSet<String> = mails
+        .mails()
+        .iter()
+        .map(|mail| {
+            let raw = mail["raw"].as_str().unwrap();
+            let (_, rest) = raw.split_once("Message-ID: <").unwrap();
+            rest.split('@').next().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(mailed, ids.iter().cloned().collect());
+}
+
+#[test]
+fn kills_at_random_moments_lose_nothing_and_spend_no_retry() {
+    let kills = seed::number("MILLRACE_DELIVERY_KILLS").unwrap_or(5);
+    for store in STORES {
+        killed_at_random(store, kills);
     }
 }
