@@ -326,16 +326,6 @@ mod tests {
 
     use super::*;
 
-    fn mail() -> Mail {
-        Mail {
-            from: "Müllers Laden <shop@example.com>".to_owned(),
-            to: "ada@example.org".to_owned(),
-            subject: "Grüße".to_owned(),
-            text: ".\nHällo\r.\r\n".to_owned(),
-            html: Some("<p>Hi</p>\n.\n".to_owned()),
-        }
-    }
-
     fn sent(id: &str, mail: &Mail) -> String {
         let date = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         content(&mail.message(id, date).expect("a valid mail"))
@@ -363,9 +353,9 @@ mod tests {
 
     #[test]
     fn each_attempt_sends_the_same_bytes() {
-        let first = sent("n1", &mail());
-        assert_eq!(first, sent("n1", &mail()));
-        assert_ne!(first, sent("n2", &mail()));
+        let first = sent("n1", &Mail::example());
+        assert_eq!(first, sent("n1", &Mail::example()));
+        assert_ne!(first, sent("n2", &Mail::example()));
         assert!(first.contains("\r\nMessage-ID: <n1@example.com>\r\n"), "{first}");
         assert!(first.contains("\r\nDate: Fri, 15 Jan 2027 08:00:00 +0000\r\n"), "{first}");
         assert!(first.is_ascii(), "{first}");

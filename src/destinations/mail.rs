@@ -107,11 +107,10 @@ fn with_crlf(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mail() -> Mail {
-        Mail {
+impl Mail {
+    /// Returns a mail with everything that needs care: other letters, lines of one dot, and all kinds of line breaks.
+    pub fn example() -> Self {
+        Self {
             from: "Müllers Laden <shop@example.com>".to_owned(),
             to: "ada@example.org".to_owned(),
             subject: "Grüße".to_owned(),
@@ -119,15 +118,20 @@ mod tests {
             html: Some("<p>Hi</p>\n.\n".to_owned()),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn invalid_mails_are_refused() {
         let refused = |change: fn(&mut Mail), reason: &str| {
-            let mut mail = mail();
+            let mut mail = Mail::example();
             change(&mut mail);
             assert_eq!(mail.check(), Err(reason.to_owned()));
         };
-        assert_eq!(mail().check(), Ok(()));
+        assert_eq!(Mail::example().check(), Ok(()));
         refused(|mail| mail.to = "nobody".to_owned(), "the recipient is not a valid mail address");
         refused(|mail| mail.to = String::new(), "the recipient is not a valid mail address");
         refused(|mail| mail.to = "a@x.org b".to_owned(), "the recipient is not a valid mail address");
