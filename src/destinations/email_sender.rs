@@ -347,7 +347,8 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_mail_is_refused_without_a_connection() {
         let sender = EmailSender::new(&server()).expect("a valid server");
-        let outcome = sender.send("n1", UNIX_EPOCH, &Mail { to: "nobody".to_owned(), ..mail() }).await;
+        let outcome =
+            sender.send("n1", UNIX_EPOCH, &Mail { to: "nobody".to_owned(), ..Mail::example() }).await;
         assert_eq!((outcome.verdict, outcome.status), (Verdict::Refused, None));
     }
 
@@ -363,7 +364,7 @@ mod tests {
 
     #[test]
     fn no_body_can_end_the_mail() {
-        let mail = Mail { text: ".\n.\r.\r\n.".to_owned(), html: None, ..mail() };
+        let mail = Mail { text: ".\n.\r.\r\n.".to_owned(), html: None, ..Mail::example() };
         let content = sent("n1", &mail);
         assert!(content.ends_with("\r\n\r\n..\r\n..\r\n..\r\n..\r\n.\r\n"), "{content}");
         assert!(!content.replace("\r\n", "").contains(['\r', '\n']), "{content}");
