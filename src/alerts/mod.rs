@@ -1,13 +1,13 @@
-//! Alerts: what a person should know although nobody looks. The server watches a few conditions, and tells a destination
-//! when one begins and when it is over. Alerts do not use the store: their state is a file in the data folder.
+//! Alerts: messages for the people who run the server. The server checks a few conditions, and tells a destination when one
+//! begins and when it is over. Alerts do not depend on the store: their state is a file in the data folder.
 
 mod condition;
-mod dead_letter_growth;
 mod message;
-mod raised;
 mod section;
+mod state;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use event::Millis;
@@ -16,8 +16,8 @@ use crate::destinations::Outcome;
 
 use message::AlertMessage;
 
-pub use raised::RaisedAlert;
 pub use section::{AlertSection, AlertSettings};
+pub use state::{RaisedAlert, Told};
 pub use watch::AlertWatch;
 
 /// The alerts of this server, for the API. Clones share them.
@@ -33,7 +33,8 @@ struct Shared {
 /// The alerts that hold or that are not sent yet.
 #[derive(Clone, Debug, Default)]
 pub struct ShownAlerts {
-    pub raised: Vec<RaisedAlert>,
+    /// By condition.
+    pub raised: BTreeMap<String, RaisedAlert>,
     /// Why the last attempt to send one failed, if it did.
     pub last_error: Option<String>,
 }

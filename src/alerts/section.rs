@@ -53,7 +53,11 @@ impl AlertSection {
         if destination.kind_name() == "email" && self.recipient.is_none() {
             errors.add(&["to"], format!("sends mail by `{}`, so it needs a `recipient`", self.to));
         } else {
-            let checked = AlertMessage::test(Millis(0)).check(&destination, &recipient);
+            // A template may depend on the phase.
+            let check = |phase| {
+                AlertMessage { phase, ..AlertMessage::test(Millis(0)) }.check(&destination, &recipient)
+            };
+            let checked = ["raised", "over", "test"].into_iter().try_for_each(check);
             errors.take(&["to"], checked.map_err(|reason| format!("cannot be sent: {reason}")));
         }
         Some(AlertSettings { destination, recipient, lag_max })

@@ -1,4 +1,4 @@
-//! `/v1/alerts`: what holds now, and a test.
+//! `/v1/alerts`: the alerts that are raised, and a test.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use super::Api;
-use crate::alerts::{RaisedAlert, ShownAlerts};
+use crate::alerts::{RaisedAlert, ShownAlerts, Told};
 use crate::destinations::Verdict;
 use crate::http::{Administrator, ApiError, Reader};
 
@@ -41,14 +41,14 @@ struct AlertBody {
     sent: bool,
 }
 
-impl From<RaisedAlert> for AlertBody {
-    fn from(alert: RaisedAlert) -> Self {
+impl From<(String, RaisedAlert)> for AlertBody {
+    fn from((condition, alert): (String, RaisedAlert)) -> Self {
         Self {
-            condition: alert.condition,
+            condition,
             message: alert.message,
             since: alert.since.to_text(),
             state: if alert.over_at.is_some() { "over" } else { "raised" },
-            sent: alert.is_sent,
+            sent: alert.told == Told::Yes,
         }
     }
 }

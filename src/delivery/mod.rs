@@ -67,7 +67,7 @@ impl Delivery {
         let recorder =
             Recorder { store: store.clone(), views: views.clone(), incoming, give_up: give_up.clone() };
         let mut tasks =
-            vec![tokio::spawn(async { end_process_on_panic(tokio::spawn(recorder.run())).await })];
+            vec![tokio::spawn(async { event::end_process_on_panic(tokio::spawn(recorder.run())).await })];
         let senders: Vec<Sender> = settings
             .destinations
             .values()
@@ -153,15 +153,7 @@ async fn begin(senders: Vec<Sender>, states: DestinationStates, store: Store, ow
     }
     let running: Vec<JoinHandle<()>> = senders.into_iter().map(|sender| tokio::spawn(sender.run())).collect();
     for sender in running {
-        end_process_on_panic(sender).await;
-    }
-}
-
-/// Waits for a task. Without it, nothing would be sent or recorded any more, and nobody would notice.
-async fn end_process_on_panic(task: JoinHandle<()>) {
-    if task.await.is_err_and(|error| error.is_panic()) {
-        tracing::error!("a task of delivery has failed: the process ends");
-        std::process::abort();
+        event::end_process_on_panic(sender).await;
     }
 }
 

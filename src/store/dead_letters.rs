@@ -1,7 +1,7 @@
 //! Queries on stored dead letters, and the status changes that a person asks for. Plans write the rows themselves,
 //! in the same transaction that moves the view past the event.
 
-use event::limits::{DEAD_LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX};
+use event::limits::{DEAD_LETTERS_LOOKED_UP_MAX, LIST_ROWS_MAX, NEW_DEAD_LETTERS_COUNTED_MAX};
 use event::{EventId, LogId, Millis};
 
 use super::dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME};
@@ -40,6 +40,14 @@ pub enum DeadLetterStatus {
     /// A notification that was sent in a later attempt.
     Sent,
     Dropped,
+}
+
+/// Open dead letters that were added after a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewDeadLetters {
+    pub count: i64,
+    /// When the last one was added.
+    pub newest: Millis,
 }
 
 /// Which dead letters to list; `None` stands for all.
@@ -125,6 +133,17 @@ impl Store {
     pub async fn open_dead_letters(&self) -> Result<i64, StoreError> {
         let sql = "SELECT COUNT(*) FROM millrace_dead_letters WHERE status = 'open'";
         Ok(self.read_first(TABLE, sql, Vec::new()).await?.unwrap_or(0))
+    }
+
+    /// Returns the open dead letters that were added after a time. The count stops at a bound.
+    pub async fn new_dead_letters(&self, after: Millis) -> Result<NewDeadLetters, StoreError> {
+        let sql = format!(
+            "SELECT count(*), max(updated) FROM (SELECT updated FROM millrace_dead_letters \
+             WHERE status = 'open' AND updated > ? ORDER BY updated DESC LIMIT {NEW_DEAD_LETTERS_COUNTED_MAX}) AS newest"
+        );
+        let found: Option<(i64, Option<Millis>)> = self.read_first(TABLE, &sql, vec![after.into()]).await?;
+        let (count, newest) = found.unwrap_or_default();
+        Ok(NewDeadLetters { count, newest: newest.unwrap_or(after) })
     }
 
     /// Returns the ids of the dead letters of the events at `positions`, each with its number of attempts.

@@ -327,11 +327,12 @@ pub fn own_tables() -> Vec<Table> {
 }
 
 /// Indexes on millrace's own tables: name, table, columns.
-pub const OWN_INDEXES: [(&str, &str, &[&str]); 8] = [
+pub const OWN_INDEXES: [(&str, &str, &[&str]); 9] = [
     ("millrace_seen_expiry", "millrace_seen", &["kept", "expires", "received"]),
     ("millrace_taken_back_by", "millrace_taken_back", &["log_id", "by_position"]),
     ("millrace_rows_last", "millrace_rows", &["view", "last_row"]),
     ("millrace_dead_letters_status", "millrace_dead_letters", &["status", "id"]),
+    ("millrace_dead_letters_updated", "millrace_dead_letters", &["status", "updated"]),
     ("millrace_dead_letters_place", "millrace_dead_letters", &["log_id", "position", "view"]),
     ("millrace_deliveries_due", "millrace_deliveries", &["state", "lane", "due"]),
     ("millrace_deliveries_place", "millrace_deliveries", &["log_id", "position"]),

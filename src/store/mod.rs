@@ -63,7 +63,7 @@ use event::{Decimal, LogId};
 
 pub use cell::{AnyCell, Cell, CellRef};
 pub use dead_letter_change::{DeadLetterChange, NewDeadLetter};
-pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterStatus, retry_id};
+pub use dead_letters::{DeadLetter, DeadLetterFilter, DeadLetterStatus, NewDeadLetters, retry_id};
 pub use dedup_name::{DEDUP_NAME, DEDUP_STORED_NAME, shown_name};
 pub use dedup_rule::{ClockJumps, DedupEntry, DedupKey, Skipped};
 pub use definitions::{DefinitionChange, DefinitionHash, DefinitionReason, NewDefinition, StoredDefinition};

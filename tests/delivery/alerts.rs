@@ -45,7 +45,7 @@ fn wait_for_alert(receiver: &Receiver, condition: &str, phase: &str) -> String {
 }
 
 #[test]
-fn a_paused_view_is_told_once_also_across_a_restart_and_its_end_is_told() {
+fn an_alert_about_a_paused_view_is_sent_once_also_across_a_restart() {
     for store_kind in STORES {
         let receiver = Receiver::start();
         let mut app = start(&receiver, store_kind);
@@ -80,7 +80,7 @@ fn a_paused_view_is_told_once_also_across_a_restart_and_its_end_is_told() {
 }
 
 #[test]
-fn new_dead_letters_are_told_once_until_they_are_handled() {
+fn one_alert_is_sent_about_new_dead_letters_until_they_are_handled() {
     for store_kind in STORES {
         let receiver = Receiver::start();
         receiver.behave("/hook", Behaviour::Answer(500));
@@ -131,7 +131,7 @@ fn an_alert_waits_for_a_destination_that_is_down() {
 }
 
 #[test]
-fn a_database_that_is_away_is_told_although_alerts_cannot_use_it() {
+fn an_alert_about_the_database_does_not_need_the_database() {
     for mut server in [Postgres::start(), Mariadb::start()] {
         let receiver = Receiver::start();
         let environment = vec![("MILLRACE_STORE".to_owned(), server.new_database())];
@@ -154,8 +154,8 @@ fn a_database_that_is_away_is_told_although_alerts_cannot_use_it() {
 }
 
 #[test]
-fn a_disk_is_told_before_events_are_refused() {
-    if !can_mount("alerts::a_disk_is_told_before_events_are_refused") {
+fn an_alert_is_sent_before_a_full_disk_refuses_events() {
+    if !can_mount("alerts::an_alert_is_sent_before_a_full_disk_refuses_events") {
         return;
     }
     let receiver = Receiver::start();
@@ -175,10 +175,10 @@ fn a_disk_is_told_before_events_are_refused() {
 }
 
 #[test]
-fn a_view_that_is_far_behind_is_told() {
+fn an_alert_is_sent_about_a_view_that_is_far_behind() {
     let receiver = Receiver::start();
     let config = section(&receiver) + "lag = \"1s\"\n";
-    let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "views.folded=sleep:6000".to_owned())];
+    let environment = vec![("MILLRACE_FAILPOINTS".to_owned(), "views.folded=sleep:16000".to_owned())];
     let app = TestApp::with(Start {
         config: Some(config),
         environment,
@@ -187,7 +187,7 @@ fn a_view_that_is_far_behind_is_told() {
     });
     order(&app.client(), "a@x.example", "");
     let message = wait_for_alert(&receiver, "view-behind mails", "raised");
-    assert!(message.contains("more than 1 seconds"), "{message}");
+    assert!(message.contains("behind, more than 1 s."), "{message}");
     wait_for_alert(&receiver, "view-behind mails", "over");
 }
 

@@ -59,6 +59,6 @@ pub use setting_errors::{SettingError, SettingErrors};
 pub use skipped_events::SkippedEvents;
 pub use stop::Stop;
 pub use suggestion::{nearest, suggestion};
-pub use thread::start_thread;
+pub use thread::{end_process_on_panic, start_thread};
 pub use time::{Millis, TimeError};
 pub use varint::{put_varint, take_varint};

@@ -1,4 +1,5 @@
-//! Starts threads. If the system refuses one, its own message is only "Resource temporarily unavailable".
+//! Starts threads, and watches tasks. If the system refuses a thread, its own message is only "Resource temporarily
+//! unavailable".
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
@@ -9,6 +10,14 @@ pub fn start_thread<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(run).map_err(|error| explained(name, &error))
+}
+
+/// Waits for a task, and ends the process if the task has failed, as a thread that panics does. Otherwise, a part of the
+/// server would stand still, and nobody would notice.
+pub async fn end_process_on_panic(task: tokio::task::JoinHandle<()>) {
+    if task.await.is_err_and(|error| error.is_panic()) {
+        std::process::abort();
+    }
 }
 
 fn explained(name: &str, error: &io::Error) -> io::Error {

@@ -1,4 +1,4 @@
-//! `millrace alert`: shows what holds now, and tests the destination of alerts.
+//! `millrace alert`: lists alerts, and tests their destination.
 
 mod list;
 mod test;
@@ -11,7 +11,7 @@ use super::noun::NounAction;
 
 #[derive(Subcommand)]
 pub enum Action {
-    /// List what holds now: new dead letters, paused views, views that are behind, the database, the disk
+    /// List the alerts that are raised: new dead letters, paused views, views that are behind, the database, the disk
     List(list::List),
     /// Send a test to the destination of alerts
     Test(test::Test),
