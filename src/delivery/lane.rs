@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use event::limits::{
-    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_NEW_HOST_MAX, ATTEMPTS_AT_ONE_HOST_MAX, LEASED_FOR_EACH_ATTEMPT,
-    LEASED_MAX,
+    ATTEMPTS_AT_ALL_HOSTS_MAX, ATTEMPTS_AT_NEW_HOST_MAX, ATTEMPTS_AT_ONE_HOST_MAX,
+    ATTEMPTS_CUT_OFF_ALONE_MIN, LEASED_FOR_EACH_ATTEMPT, LEASED_MAX,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::breaker::Breaker;
+use crate::destinations::Destination;
 use crate::store::Leased;
 
 /// How many attempts a destination gets at the same time.
@@ -21,7 +22,18 @@ pub struct Pace {
     pub many_hosts: bool,
 }
 
+impl Waiting {
+    /// Returns whether several attempts were cut off, so that this delivery may be what ends the process.
+    pub fn is_suspect(&self) -> bool {
+        self.leased.cut_off >= ATTEMPTS_CUT_OFF_ALONE_MIN
+    }
+}
+
 impl Pace {
+    pub fn of(destination: &Destination) -> Self {
+        Self { at_once: destination.at_once, many_hosts: destination.has_many_hosts() }
+    }
+
     /// Returns how many attempts may run at the same time, at all hosts.
     pub fn in_all(&self) -> usize {
         if self.many_hosts { ATTEMPTS_AT_ALL_HOSTS_MAX } else { self.at_once }
@@ -41,10 +53,12 @@ pub struct Lane {
     pub running: usize,
     /// When deliveries may be due next; `None` if that is not known.
     pub due: Option<Instant>,
-    /// The last lease got as much as it asked for.
-    pub had_more: bool,
-    /// What is leased or attempted is attempted alone.
-    pub is_alone: bool,
+    /// Deliveries are probably due now.
+    pub is_due: bool,
+    /// The last round of looks for lanes that found it.
+    pub seen: u64,
+    /// The running attempt is at a delivery that may end the process, so no other one begins.
+    is_alone: bool,
     /// Successes in a row.
     successes: u32,
 }
@@ -56,8 +70,23 @@ pub struct Waiting {
 }
 
 impl Lane {
-    /// Notes the outcome of an attempt.
-    pub fn note(&mut self, sent: bool) {
+    /// Returns the next delivery to attempt. One that may end the process waits until it is alone.
+    pub fn next(&mut self) -> Option<Waiting> {
+        let next_is_suspect = self.waiting.front()?.is_suspect();
+        let has_to_wait = self.is_alone || (next_is_suspect && self.running > 0);
+        if has_to_wait { None } else { self.waiting.pop_front() }
+    }
+
+    /// Notes that an attempt begins.
+    pub fn begin(&mut self, waiting: &Waiting) {
+        self.running += 1;
+        self.is_alone = waiting.is_suspect();
+    }
+
+    /// Notes the end of an attempt.
+    pub fn end(&mut self, sent: bool) {
+        self.running -= 1;
+        self.is_alone = false;
         self.successes = if sent { self.successes.saturating_add(1) } else { 0 };
     }
 
@@ -71,7 +100,7 @@ impl Lane {
 
     /// Returns how many further deliveries to lease: enough to keep the attempts busy.
     pub fn wanted(&self, pace: &Pace, now: Instant) -> usize {
-        let is_alone = self.is_alone && (self.running > 0 || !self.waiting.is_empty());
+        let is_alone = self.is_alone || self.waiting.back().is_some_and(Waiting::is_suspect);
         if is_alone || self.due.is_some_and(|due| due > now) {
             return 0;
         }
@@ -94,21 +123,63 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::store::{DeliveryKey, LeaseId};
 
     #[test]
     fn one_of_many_hosts_gets_more_attempts_once_it_has_shown_that_it_answers() {
         let (mut lane, now) = (Lane::default(), Instant::now());
+        let end = |lane: &mut Lane, sent| {
+            lane.running = 1;
+            lane.end(sent);
+        };
         let [one, many] = [false, true].map(|many_hosts| Pace { at_once: 32, many_hosts });
         assert_eq!((lane.at_once(&many, now), lane.wanted(&many, now)), (ATTEMPTS_AT_NEW_HOST_MAX, 2));
         assert_eq!((lane.at_once(&one, now), lane.wanted(&one, now)), (32, 256));
         lane.running = 2;
         assert_eq!(lane.wanted(&many, now), 0, "it hangs");
-        (0..100).for_each(|_| lane.note(true));
+        (0..100).for_each(|_| end(&mut lane, true));
         assert_eq!(lane.at_once(&many, now), ATTEMPTS_AT_ONE_HOST_MAX);
-        lane.note(false);
+        end(&mut lane, false);
         assert_eq!(lane.at_once(&many, now), ATTEMPTS_AT_NEW_HOST_MAX);
         let few = Pace { at_once: 1, many_hosts: true };
         assert_eq!(lane.at_once(&few, now), 1);
+    }
+
+    fn waiting(cut_off: i64) -> Waiting {
+        let text = || "n".to_owned();
+        let leased = Leased {
+            key: DeliveryKey { view: text(), notification: text(), destination: text() },
+            lease: LeaseId([0; 16]),
+            attempt: 1,
+            failed: 0,
+            cut_off,
+            created: event::Millis(0),
+            content: String::new(),
+        };
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("free");
+        Waiting { leased, since: Instant::now(), permit }
+    }
+
+    #[test]
+    fn a_delivery_that_may_end_the_process_is_attempted_alone() {
+        let (mut lane, now) = (Lane::default(), Instant::now());
+        let pace = Pace { at_once: 32, many_hosts: false };
+        lane.waiting.extend([waiting(0), waiting(ATTEMPTS_CUT_OFF_ALONE_MIN)]);
+        assert_eq!(lane.wanted(&pace, now), 0, "nothing is leased behind it");
+        let first = lane.next().expect("the first one");
+        lane.begin(&first);
+        assert!(lane.next().is_none(), "another attempt runs");
+        lane.end(true);
+        let suspect = lane.next().expect("alone");
+        lane.begin(&suspect);
+        lane.waiting.push_back(waiting(0));
+        assert!(lane.next().is_none() && lane.wanted(&pace, now) == 0);
+        lane.end(true);
+        assert!(lane.next().is_some());
     }
 }

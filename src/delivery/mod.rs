@@ -5,6 +5,7 @@ mod attempt;
 mod breaker;
 mod dead_letter;
 mod lane;
+mod leasing;
 mod next_step;
 mod recorder;
 mod sender;

@@ -55,14 +55,14 @@ impl Store {
         self.change(sql.to_owned(), vec![destination.into()]).await
     }
 
-    /// Returns the lanes of the hosts of `destination` that have waiting deliveries: the first ones after `after`, at most
-    /// `count_max`.
+    /// Returns the lanes of the hosts of `destination` that have waiting deliveries, each with the milliseconds until one is
+    /// due: the first ones after `after`, at most `count_max`.
     pub async fn lanes_after(
         &self,
         destination: &str,
         after: &str,
         count_max: usize,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<(String, i64)>, StoreError> {
         let [first, end] = lanes_of_hosts(destination);
         let after = if after.is_empty() { first } else { after.to_owned() };
         // Each step jumps over all deliveries of a lane.
@@ -72,9 +72,12 @@ impl Store {
              UNION ALL SELECT (SELECT min(later.lane) FROM millrace_deliveries AS later \
              WHERE later.state = 0 AND later.lane > lanes.lane AND later.lane < ?), number + 1 \
              FROM lanes WHERE lanes.lane IS NOT NULL AND number < {count_max}) \
-             SELECT lane FROM lanes WHERE lane IS NOT NULL ORDER BY number"
+             SELECT lane, (SELECT min(first.due) FROM millrace_deliveries AS first \
+             WHERE first.state = 0 AND first.lane = lanes.lane) - {} FROM lanes WHERE lane IS NOT NULL ORDER BY number",
+            self.now_sql()
         );
-        let parameters = vec![after.as_str().into(), end.as_str().into(), end.as_str().into()];
+        let mut parameters = vec![after.as_str().into(), end.as_str().into(), end.as_str().into()];
+        parameters.extend(self.now_parameter());
         self.read(DELIVERIES, &sql, parameters).await
     }
 
@@ -84,17 +87,26 @@ impl Store {
         self.change(sql.to_owned(), vec![lease.into()]).await.map(drop)
     }
 
-    /// Returns how many milliseconds remain until a delivery of this lane is due; `None` if none waits.
-    pub async fn due_in(&self, lane: &str) -> Result<Option<i64>, StoreError> {
-        let now = match self {
+    /// Returns the SQL of the time by which due times are measured.
+    fn now_sql(&self) -> &'static str {
+        match self {
             Self::Sqlite(_) => "?",
             Self::Remote(store) => store.now_sql(),
-        };
-        let sql = format!("SELECT min(due) - {now} FROM millrace_deliveries WHERE lane = ? AND state = 0");
-        let mut parameters: Vec<Cell> = Vec::new();
-        if matches!(self, Self::Sqlite(_)) {
-            parameters.push(Millis::now().into());
         }
+    }
+
+    /// Returns the parameter of that SQL, if it has one.
+    fn now_parameter(&self) -> Option<Cell> {
+        matches!(self, Self::Sqlite(_)).then(|| Millis::now().into())
+    }
+
+    /// Returns how many milliseconds remain until a delivery of this lane is due; `None` if none waits.
+    pub async fn due_in(&self, lane: &str) -> Result<Option<i64>, StoreError> {
+        let sql = format!(
+            "SELECT min(due) - {} FROM millrace_deliveries WHERE lane = ? AND state = 0",
+            self.now_sql()
+        );
+        let mut parameters: Vec<Cell> = self.now_parameter().into_iter().collect();
         parameters.push(lane.into());
         let due: Option<Option<i64>> = self.read_first(DELIVERIES, &sql, parameters).await?;
         Ok(due.flatten())

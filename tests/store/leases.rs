@@ -84,7 +84,11 @@ fn the_lanes_of_hosts_are_found_in_pages(store_kind: StoreKind) {
     let lanes =
         ["shop b:1", "shop", "shop a:1", "shops c:1", "shop B:1", "shop b:1", "sho d:1", "shop [::1]:1"];
     let opened = queued(store_kind, &lanes);
-    let after = |after: &str, count| opened.run(opened.store.lanes_after("shop", after, count)).unwrap();
+    let after = |after: &str, count| {
+        let found = opened.run(opened.store.lanes_after("shop", after, count)).unwrap();
+        assert!(found.iter().all(|(_, due_in)| (-60_000..=0).contains(due_in)), "{found:?}");
+        found.into_iter().map(|(lane, _)| lane).collect::<Vec<String>>()
+    };
     let all = after("", 10);
     let mut sorted = all.clone();
     sorted.sort_unstable();

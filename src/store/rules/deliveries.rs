@@ -169,8 +169,9 @@ async fn after_failure(
             let reason = record.error.as_deref().unwrap_or("the attempt failed");
             return make_dead(session, &record.key, reason, now).await;
         }
+        // With a known outcome, no attempt counts as cut off any more. MySQL assigns from left to right.
         AfterAttempt::Retry { millis } => (
-            "UPDATE millrace_deliveries SET due = ?, failed = failed + 1, lease = NULL, owner = NULL, updated = ? \
+            "UPDATE millrace_deliveries SET due = ?, begun = failed + 1, failed = failed + 1, lease = NULL, owner = NULL, updated = ? \
              WHERE notification = ? AND view = ? AND destination = ?",
             Millis(now.0 + millis),
         ),

@@ -83,7 +83,7 @@ async fn record_cut_off(
 ) -> Result<(), StoreError> {
     let mut attempts = Vec::new();
     for (key, attempt, begun) in cut_off {
-        let error = "the process ended before an outcome was recorded";
+        let error = "no outcome was recorded: the process ended, or the answer of the database was lost";
         attempts.extend(key.cells());
         attempts.extend([
             Cell::Integer(*attempt),

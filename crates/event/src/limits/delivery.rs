@@ -21,9 +21,9 @@ pub const ATTEMPT_DURATION_MAX: Duration = Duration::from_secs(300);
 /// The part of an answer that is read, and the part that is kept with the attempt.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub const ANSWER_KEPT_BYTES_MAX: usize = 1024;
-/// Attempts that a crash cut off, before the notification becomes a dead letter.
+/// Attempts in a row that a crash cut off, before the notification becomes a dead letter.
 pub const ATTEMPTS_CUT_OFF_MAX: i64 = 20;
-/// Attempts that a crash cut off, before the notification is attempted alone.
+/// Attempts in a row that a crash cut off, before the notification is attempted alone.
 pub const ATTEMPTS_CUT_OFF_ALONE_MIN: i64 = 3;
 /// Attempts that are kept for one notification and destination: the last ones.
 pub const ATTEMPTS_KEPT_MAX: i64 = 50;
@@ -55,10 +55,14 @@ pub const DELIVERY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 pub const OUTCOMES_TOGETHER_MAX: usize = 256;
 /// Hosts of one destination that one look finds, if its URL depends on the event. The next look finds the following ones.
 pub const LANES_MAX: usize = 500;
+/// Leases for hosts that are made one after another, before the attempts of the first ones begin.
+pub const LEASES_TOGETHER_MAX: usize = 32;
 /// Attempts at such a host at the same time before one of them succeeds.
 pub const ATTEMPTS_AT_NEW_HOST_MAX: usize = 2;
 /// Pause between two looks for hosts, so that one look finds those of many notifications.
 pub const LANES_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// Time between two looks for hosts of a destination whose URL does not depend on the event any more.
+pub const OLD_LANES_INTERVAL: Duration = Duration::from_secs(30);
 /// Attempts at all hosts of such a destination at the same time.
 pub const ATTEMPTS_AT_ALL_HOSTS_MAX: usize = 512;
 /// A destination counts as broken after this time and this many attempts without a success. From then on it gets one
