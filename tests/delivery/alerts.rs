@@ -28,6 +28,13 @@ fn start(receiver: &Receiver, store_kind: StoreKind) -> TestApp {
     TestApp::with(Start { config: Some(section(receiver)), store_kind: Some(store_kind), ..Start::default() })
 }
 
+/// Runs a test on all databases at the same time, because alerts wait.
+fn on_each_store(test: fn(StoreKind)) {
+    std::thread::scope(|scope| {
+        STORES.into_iter().for_each(|store_kind| drop(scope.spawn(move || test(store_kind))))
+    });
+}
+
 /// Returns the alerts that arrived: condition, phase and message of each.
 fn arrived(receiver: &Receiver) -> Vec<[String; 3]> {
     let alerts = receiver.requests().into_iter().filter(|request| request.path == "/ops");
@@ -46,59 +53,63 @@ fn wait_for_alert(receiver: &Receiver, condition: &str, phase: &str) -> String {
 
 #[test]
 fn an_alert_about_a_paused_view_is_sent_once_also_across_a_restart() {
-    for store_kind in STORES {
-        let receiver = Receiver::start();
-        let mut app = start(&receiver, store_kind);
-        order(&app.client(), "a@x.example", "");
-        app.settle();
-        app.sql("ALTER TABLE mails RENAME TO gone");
-        order(&app.client(), "b@x.example", "");
-        let message = wait_for_alert(&receiver, "view-paused mails", "raised");
-        assert!(message.starts_with("View `mails` is paused: table `mails` does not exist"), "{message}");
-        // A kill before that would repeat the alert, with the same id.
-        let is_sent = || app.client().get("/v1/alerts").json()["alerts"][0]["sent"] == true;
-        wait_for("the list", is_sent);
-        app.settled_at_end = false;
-        app.restart();
-        let paused = || app.client().get("/ready").json()["views"]["mails"]["state"] == "paused";
-        wait_for("the view to be paused again", paused);
-        wait_for("the list", || app.client().get("/v1/alerts").json()["alerts"][0]["sent"] == true);
-        assert_eq!(app.client().get("/v1/alerts").json()["to"], "ops");
-        app.sql("ALTER TABLE gone RENAME TO mails");
-        wait_for_alert(&receiver, "view-paused mails", "over");
-        let all = arrived(&receiver);
-        assert_eq!(all.len(), 2, "{all:?}");
-        let ids: Vec<String> = receiver
-            .requests()
-            .iter()
-            .filter(|request| request.path == "/ops")
-            .map(|request| request.headers["webhook-id"].clone())
-            .collect();
-        assert!(ids[0].ends_with("-raised") && ids[1].ends_with("-over"), "{ids:?}");
-        wait_for("the list", || app.client().get("/v1/alerts").json()["alerts"] == serde_json::json!([]));
-    }
+    on_each_store(pause_and_restart);
+}
+
+fn pause_and_restart(store_kind: StoreKind) {
+    let receiver = Receiver::start();
+    let mut app = start(&receiver, store_kind);
+    order(&app.client(), "a@x.example", "");
+    app.settle();
+    app.sql("ALTER TABLE mails RENAME TO gone");
+    order(&app.client(), "b@x.example", "");
+    let message = wait_for_alert(&receiver, "view-paused mails", "raised");
+    assert!(message.starts_with("View `mails` is paused: table `mails` does not exist"), "{message}");
+    // A kill before that would repeat the alert, with the same id.
+    let is_sent = || app.client().get("/v1/alerts").json()["alerts"][0]["sent"] == true;
+    wait_for("the list", is_sent);
+    app.settled_at_end = false;
+    app.restart();
+    let paused = || app.client().get("/ready").json()["views"]["mails"]["state"] == "paused";
+    wait_for("the view to be paused again", paused);
+    wait_for("the list", || app.client().get("/v1/alerts").json()["alerts"][0]["sent"] == true);
+    assert_eq!(app.client().get("/v1/alerts").json()["to"], "ops");
+    app.sql("ALTER TABLE gone RENAME TO mails");
+    wait_for_alert(&receiver, "view-paused mails", "over");
+    let all = arrived(&receiver);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let ids: Vec<String> = receiver
+        .requests()
+        .iter()
+        .filter(|request| request.path == "/ops")
+        .map(|request| request.headers["webhook-id"].clone())
+        .collect();
+    assert!(ids[0].ends_with("-raised") && ids[1].ends_with("-over"), "{ids:?}");
+    wait_for("the list", || app.client().get("/v1/alerts").json()["alerts"] == serde_json::json!([]));
 }
 
 #[test]
 fn one_alert_is_sent_about_new_dead_letters_until_they_are_handled() {
-    for store_kind in STORES {
-        let receiver = Receiver::start();
-        receiver.behave("/hook", Behaviour::Answer(500));
-        let app = start(&receiver, store_kind);
-        for number in 0..3 {
-            order(&app.client(), &format!("u{number}@x.example"), "");
-        }
-        wait_for_alert(&receiver, "dead-letters", "raised");
-        let open = || app.client().get("/v1/dead-letters").json()["deadLetters"].as_array().unwrap().clone();
-        wait_for("all dead letters", || open().len() == 3);
-        for letter in open() {
-            let id = letter["id"].as_str().unwrap();
-            let path = format!("/v1/dead-letters/{id}/drop");
-            assert_eq!(app.client().post(&path, "{}").status, 200);
-        }
-        wait_for_alert(&receiver, "dead-letters", "over");
-        assert_eq!(arrived(&receiver).len(), 2);
+    on_each_store(new_dead_letters);
+}
+
+fn new_dead_letters(store_kind: StoreKind) {
+    let receiver = Receiver::start();
+    receiver.behave("/hook", Behaviour::Answer(500));
+    let app = start(&receiver, store_kind);
+    for number in 0..3 {
+        order(&app.client(), &format!("u{number}@x.example"), "");
     }
+    wait_for_alert(&receiver, "dead-letters", "raised");
+    let open = || app.client().get("/v1/dead-letters").json()["deadLetters"].as_array().unwrap().clone();
+    wait_for("all dead letters", || open().len() == 3);
+    for letter in open() {
+        let id = letter["id"].as_str().unwrap();
+        let path = format!("/v1/dead-letters/{id}/drop");
+        assert_eq!(app.client().post(&path, "{}").status, 200);
+    }
+    wait_for_alert(&receiver, "dead-letters", "over");
+    assert_eq!(arrived(&receiver).len(), 2);
 }
 
 #[test]

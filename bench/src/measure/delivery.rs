@@ -1,6 +1,7 @@
 //! Notifications on their way to receivers of webhooks: how many a second, how soon, beside a receiver that hangs, and
 //! with a million that wait.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -110,6 +111,11 @@ fn rate(setting: &Setting, table: &mut Table) -> Outcome<()> {
             wait_for("the webhooks", || Ok(receiver.count(0..1) >= WEBHOOKS))?;
             rates.push(WEBHOOKS as f64 / begun.elapsed().as_secs_f64());
             receiver.expect_signed()?;
+            let arrived: HashSet<u64> =
+                receiver.take_arrivals().into_iter().map(|(number, _)| number).collect();
+            if arrived.len() as u64 != WEBHOOKS || receiver.count(0..1) != WEBHOOKS {
+                return Err(format!("{} of {WEBHOOKS} events arrived", arrived.len()).into());
+            }
             drop(server);
             if let (Some(database), Some(url)) = (&database, &url) {
                 database.drop_database(url)?;
@@ -139,33 +145,38 @@ fn latency(setting: &Setting, table: &mut Table) -> Outcome<()> {
         let server = start(setting, None, &one_destination(&receiver))?;
         let count = TIME.as_secs() * u64::from(EVENTS_PER_SECOND);
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let answered = runtime.block_on(send_evenly(&server, count))?;
+        let begin = runtime.block_on(send_evenly(&server, count))?;
         wait_for("the webhooks", || Ok(receiver.count(0..1) >= count))?;
+        let due = |number: u64| begin + period() * number as u32;
         let arrivals = receiver.take_arrivals();
-        let mut times: Vec<Duration> = arrivals
-            .iter()
-            .map(|(number, at)| at.saturating_duration_since(answered[*number as usize]))
-            .collect();
+        let mut times: Vec<Duration> =
+            arrivals.iter().map(|(number, at)| at.saturating_duration_since(due(*number))).collect();
         high.push(quantile(&mut times, 0.99));
         middle.push(quantile(&mut times, 0.5));
     }
     table.row(Row {
-        what: format!("accepted event to the first byte of its webhook at {EVENTS_PER_SECOND}/s, p99"),
+        what: format!("event to the first byte of its webhook at {EVENTS_PER_SECOND}/s, p99"),
         measured: format!("{:.1} ms", high.median()),
         target: format!("below {MILLISECONDS_MAX:.0} ms"),
         met: high.median() < MILLISECONDS_MAX,
     });
-    table.figure("accepted event to webhook, p50", &middle, "ms");
-    table.figure("accepted event to webhook, p99", &high, "ms");
+    table.figure("event to webhook, p50", &middle, "ms");
+    table.figure("event to webhook, p99", &high, "ms");
     table.note(
-        "Event to webhook: an open loop over 20 connections sends 500 events to `POST /v1/streams/notifications/events` a second. The time runs \
-         from the answer to the first byte at the receiver. SQLite.",
+        "Event to webhook: an open loop over 20 connections sends 500 events to `POST /v1/streams/notifications/events` a second. The \
+         time runs from the moment at which an event was due to the first byte at the receiver, so it includes \
+         acceptance and is an upper bound. SQLite.",
     );
     Ok(())
 }
 
-/// Sends events in even intervals. Returns when each was answered.
-async fn send_evenly(server: &Millrace, count: u64) -> Outcome<Vec<Instant>> {
+/// Returns the time between two events.
+fn period() -> Duration {
+    Duration::from_secs(1) / EVENTS_PER_SECOND
+}
+
+/// Sends events in even intervals. Returns when the first one was due.
+async fn send_evenly(server: &Millrace, count: u64) -> Outcome<Instant> {
     let target = Target {
         address: server.address.clone(),
         protocol: Protocol::Http,
@@ -181,23 +192,18 @@ async fn send_evenly(server: &Millrace, count: u64) -> Outcome<Vec<Instant>> {
             .map(|number| (number, server.post("/v1/streams/notifications/events", &event(number, "a"))))
             .collect();
         senders.spawn(async move {
-            let (mut buffer, mut times) = (vec![0; 8 * 1024], Vec::new());
+            let mut buffer = vec![0; 8 * 1024];
             for (number, request) in requests {
-                let due = begin + (Duration::from_secs(1) / EVENTS_PER_SECOND) * number as u32;
-                tokio::time::sleep_until(due.into()).await;
+                tokio::time::sleep_until((begin + period() * number as u32).into()).await;
                 exchange(&mut stream, &request, Protocol::Http, &mut buffer).await?;
-                times.push((number, Instant::now()));
             }
-            Outcome::Ok(times)
+            Outcome::Ok(())
         });
     }
-    let mut all = vec![begin; count as usize];
-    while let Some(times) = senders.join_next().await {
-        for (number, at) in times?? {
-            all[number as usize] = at;
-        }
+    while let Some(sent) = senders.join_next().await {
+        sent??;
     }
-    Ok(all)
+    Ok(begin)
 }
 
 /// The rate to 99 destinations with and without a hundredth one that hangs, in turn.
