@@ -31,7 +31,7 @@ fn start(receiver: &Receiver, store_kind: StoreKind) -> TestApp {
 /// Runs a test on all databases at the same time, because alerts wait.
 fn on_each_store(test: fn(StoreKind)) {
     std::thread::scope(|scope| {
-        STORES.into_iter().for_each(|store_kind| drop(scope.spawn(move || test(store_kind))))
+        STORES.into_iter().for_each(|store_kind| drop(scope.spawn(move || test(store_kind))));
     });
 }
 
