@@ -15,7 +15,7 @@ use crate::Outcome;
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 const SIGNATURE: &[u8] = b"\r\nwebhook-signature: v1,";
 
-/// What a path of the receiver has got: `/0`, `/1` and so on.
+/// Counts the requests to a path of the receiver: `/0`, `/1` and so on.
 #[derive(Default)]
 struct Path {
     count: AtomicU64,
@@ -70,7 +70,7 @@ impl Receiver {
         self.state.paths[path].hangs.store(hangs, Ordering::Relaxed);
     }
 
-    /// Returns how many requests these paths have answered.
+    /// Returns how many requests these paths have taken.
     pub fn count(&self, paths: impl Iterator<Item = usize>) -> u64 {
         paths.map(|path| self.state.paths[path].count.load(Ordering::Relaxed)).sum()
     }

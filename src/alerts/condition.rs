@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use event::limits::{DEAD_LETTERS_QUIET_DURATION, NEW_DEAD_LETTERS_COUNTED_MAX};
+use event::limits::NEW_DEAD_LETTERS_COUNTED_MAX;
 use event::{Applied, Millis, Stalled};
 
 use crate::log::DiskBytes;
@@ -11,7 +11,6 @@ use crate::store::{DEDUP_NAME, NewDeadLetters, StoreState};
 
 /// The facts about the server at a moment.
 pub struct Facts {
-    pub now: Millis,
     pub views: BTreeMap<String, ViewFacts>,
     pub store: StoreState,
     /// `None` if the system cannot tell.
@@ -34,7 +33,7 @@ pub struct Holding {
     pub message: String,
     /// The text that is sent once the condition is over.
     pub over_message: String,
-    /// A view is behind, which often passes by itself.
+    /// A view is behind. It often catches up within a few checks.
     pub is_lag: bool,
 }
 
@@ -49,7 +48,7 @@ pub struct Conditions {
 
 const STORE_AWAY: &str = "store-away";
 const DISK: &str = "disk-nearly-full";
-const DEAD_LETTERS: &str = "dead-letters";
+pub const DEAD_LETTERS: &str = "dead-letters";
 /// The disk is nearly full below this multiple of the reserve, and not any more from this one on.
 const DISK_RESERVES: [u64; 2] = [2, 3];
 
@@ -70,7 +69,7 @@ impl Conditions {
             conditions.add(STORE_AWAY, message, "The database can be used again.".to_owned());
         }
         conditions.check_disk(facts.disk, held(DISK));
-        conditions.check_dead_letters(facts.new_dead_letters, facts.now);
+        conditions.check_dead_letters(facts.new_dead_letters);
         conditions
     }
 
@@ -118,13 +117,13 @@ impl Conditions {
         }
     }
 
-    fn check_dead_letters(&mut self, new: Option<NewDeadLetters>, now: Millis) {
+    fn check_dead_letters(&mut self, new: Option<NewDeadLetters>) {
         let message = match new {
             None => {
                 self.unknown.insert(DEAD_LETTERS.to_owned());
                 return;
             }
-            Some(new) if new.count == 0 || new.is_quiet(now) => return,
+            Some(NewDeadLetters { count: 0, .. }) => return,
             Some(NewDeadLetters { count: 1, .. }) => "There is a new dead letter.".to_owned(),
             Some(NewDeadLetters { count, .. }) if count >= NEW_DEAD_LETTERS_COUNTED_MAX as i64 => {
                 format!("There are {count} or more new dead letters.")
@@ -141,13 +140,6 @@ impl Conditions {
 
     pub fn add(&mut self, name: &str, message: String, over_message: String) {
         self.holding.insert(name.to_owned(), Holding { message, over_message, is_lag: false });
-    }
-}
-
-impl NewDeadLetters {
-    /// Returns whether none was added for a long time.
-    pub fn is_quiet(self, now: Millis) -> bool {
-        now.0.saturating_sub(self.newest.0) >= DEAD_LETTERS_QUIET_DURATION.as_millis() as i64
     }
 }
 
@@ -177,7 +169,7 @@ mod tests {
         let disk = Some(DiskBytes { free: 50 * GIB, total: 100 * GIB });
         let views = BTreeMap::from([("sales".to_owned(), view)]);
         let new_dead_letters = Some(NewDeadLetters { count: 0, newest: Millis(0) });
-        Facts { now: Millis(9_000_000), views, store: StoreState::Up, disk, new_dead_letters }
+        Facts { views, store: StoreState::Up, disk, new_dead_letters }
     }
 
     fn names(conditions: &Conditions) -> Vec<&str> {
@@ -239,17 +231,17 @@ mod tests {
     }
 
     #[test]
-    fn new_dead_letters_are_an_alert_until_none_was_added_for_an_hour() {
+    fn new_dead_letters_are_counted() {
         let mut facts = facts(Applied::at(7), 0);
-        let mut message = |count, newest| {
-            facts.new_dead_letters = Some(NewDeadLetters { count, newest: Millis(newest) });
+        let mut message = |count| {
+            facts.new_dead_letters = Some(NewDeadLetters { count, newest: Millis(5) });
             let conditions = Conditions::of(&facts, |_| false);
             conditions.holding.get(DEAD_LETTERS).map(|holding| holding.message.clone()).unwrap_or_default()
         };
-        assert!(message(1, 9_000_000).starts_with("There is a new dead letter. "));
-        assert!(message(7, 5_400_001).starts_with("There are 7 new dead letters. "));
-        assert_eq!(message(7, 5_400_000), "");
-        assert_eq!(message(0, 0), "");
+        assert!(message(1).starts_with("There is a new dead letter. "));
+        assert!(message(7).starts_with("There are 7 new dead letters. "));
+        assert!(message(10_000).starts_with("There are 10000 or more new dead letters. "));
+        assert_eq!(message(0), "");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct AlertSection {
     lag: Option<WrittenDuration>,
 }
 
-/// Where alerts go, and when a view is behind for too long.
+/// The destination of alerts, and the lag that a view may have.
 #[derive(Clone, Debug)]
 pub struct AlertSettings {
     pub destination: Arc<Destination>,
@@ -47,7 +47,7 @@ impl AlertSection {
             );
             return None;
         };
-        // One with errors of its own is reported there.
+        // A destination with errors is reported in its own section.
         let destination = Arc::clone(destination.as_ref()?);
         let recipient = self.recipient.clone().unwrap_or_default();
         if destination.kind_name() == "email" && self.recipient.is_none() {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use event::Millis;
-use event::limits::{ALERT_CHECKS_UNTIL_BEHIND, ALERT_CHECKS_UNTIL_OVER};
+use event::limits::{ALERT_CHECKS_UNTIL_BEHIND, ALERT_CHECKS_UNTIL_OVER, DEAD_LETTERS_QUIET_DURATION};
 use serde::{Deserialize, Serialize};
 
-use super::condition::{Conditions, Holding};
+use super::condition::{Conditions, DEAD_LETTERS, Holding};
 use super::message::AlertMessage;
+use crate::store::NewDeadLetters;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -33,7 +34,7 @@ pub struct RaisedAlert {
     over_attempted: bool,
 }
 
-/// Whether the destination knows of an alert.
+/// How much the destination knows of an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Told {
@@ -49,7 +50,7 @@ pub enum Told {
 pub struct Streaks(BTreeMap<String, u32>);
 
 impl AlertState {
-    /// Returns an empty state if there is no file yet.
+    /// Returns an empty state if the file does not exist yet.
     pub fn read(file: &Path) -> Self {
         let text = match std::fs::read_to_string(file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Self::default(),
@@ -68,6 +69,18 @@ impl AlertState {
 
     pub fn holds(&self, condition: &str) -> bool {
         self.raised.get(condition).is_some_and(|alert| alert.over_at.is_none())
+    }
+
+    /// Returns the number of new dead letters. None is new any more if the destination was told of them, and no other one was
+    /// added for a long time since then.
+    pub fn count_new(&mut self, found: NewDeadLetters, now: Millis) -> NewDeadLetters {
+        let told = self.raised.get(DEAD_LETTERS).filter(|alert| alert.told == Told::Yes);
+        let quiet = DEAD_LETTERS_QUIET_DURATION.as_millis() as i64;
+        if told.is_none_or(|alert| now.0 - found.newest.max(alert.since).0 < quiet) {
+            return found;
+        }
+        self.dead_letters_known_until = self.dead_letters_known_until.max(found.newest);
+        NewDeadLetters { count: 0, ..found }
     }
 
     /// Raises what holds, and ends what does not hold any more.
@@ -254,6 +267,23 @@ mod tests {
         watched.check(&["a", "b"], &[], 5);
         let next = watched.state.next_to_send(|condition| condition != "a").expect("another");
         assert_eq!(next.condition, "b");
+    }
+
+    #[test]
+    fn dead_letters_stay_new_until_the_destination_was_told_and_none_was_added_for_an_hour() {
+        const HOUR: i64 = 3_600_000;
+        let mut watched = Watched::default();
+        let old = NewDeadLetters { count: 3, newest: Millis(1) };
+        let now = 10 * HOUR;
+        assert_eq!(watched.state.count_new(old, Millis(now)), old, "nobody has been told");
+        watched.check(&[DEAD_LETTERS], &[], now);
+        assert_eq!(watched.state.count_new(old, Millis(now + HOUR)), old, "the destination is down");
+        watched.send();
+        assert_eq!(watched.state.count_new(old, Millis(now + HOUR - 1)), old);
+        let later = NewDeadLetters { newest: Millis(now + 1), ..old };
+        assert_eq!(watched.state.count_new(later, Millis(now + HOUR)), later);
+        assert_eq!(watched.state.count_new(later, Millis(now + HOUR + 1)).count, 0);
+        assert_eq!(watched.state.dead_letters_known_until, Millis(now + 1));
     }
 
     #[test]

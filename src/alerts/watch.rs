@@ -70,12 +70,11 @@ impl AlertWatch {
         let mut check_at = Instant::now();
         loop {
             if Instant::now() >= check_at {
-                let facts = self.facts(&state, settings.lag_max, &mut disk, &mut dead_letters).await;
-                if let Some(new) = facts.new_dead_letters.filter(|new| new.is_quiet(facts.now)) {
-                    state.dead_letters_known_until = state.dead_letters_known_until.max(new.newest);
-                }
+                let mut facts = self.facts(&state, settings.lag_max, &mut disk, &mut dead_letters).await;
+                let now = Millis::now();
+                facts.new_dead_letters = facts.new_dead_letters.map(|found| state.count_new(found, now));
                 let conditions = Conditions::of(&facts, |condition| state.holds(condition));
-                state.note(&conditions, &mut streaks, facts.now);
+                state.note(&conditions, &mut streaks, now);
                 check_at = Instant::now() + ALERT_INTERVAL;
             }
             let next = attempts.next(&state);
@@ -115,7 +114,6 @@ impl AlertWatch {
         let count = async move { store.new_dead_letters(known_until).await };
         let counted = dead_letters.latest(|| tokio::spawn(count)).await;
         Facts {
-            now: Millis::now(),
             views: self.progress.all().into_iter().map(view).collect(),
             store: self.health.state(),
             disk: disk.flatten(),

@@ -90,8 +90,8 @@ impl Lane {
         self.successes = if sent { self.successes.saturating_add(1) } else { 0 };
     }
 
-    /// Returns how many attempts may run at the same time. Of many hosts, each one has to show that it answers, so that those
-    /// that hang leave enough for the others.
+    /// Returns how many attempts may run at the same time. One of many hosts gets few until it has answered, so that hosts that
+    /// hang leave enough for the others.
     pub fn at_once(&self, pace: &Pace, now: Instant) -> usize {
         let shown = ATTEMPTS_AT_NEW_HOST_MAX << self.successes.min(u32::BITS / 4);
         let most = if pace.many_hosts { ATTEMPTS_AT_ONE_HOST_MAX.min(shown) } else { usize::MAX };

@@ -1,5 +1,5 @@
 //! Delivery: sends notifications that are due to their destinations, retries what fails, and makes dead letters of what
-//! keeps failing. What is due is in the store, so it outlives the process.
+//! keeps failing. Deliveries and their due times are in the store, so they outlive the process.
 
 mod attempt;
 mod breaker;

@@ -44,7 +44,7 @@ const SKIPPED_ELSEWHERE: &str = "store.stamp";
 /// repairs. Pruning runs only every ten minutes: `tests/crash/ids.rs` covers it. `tests/contracts/definitions.rs` changes
 /// definitions. A receipt changes nothing: `tests/contracts/applied.rs` delays one. `tests/store/away.rs` starts without a
 /// database server. `tests/delivery/kills.rs` has a receiver, and dies at each step of a delivery.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
     "journal.repair_created",
     "journal.repair_renamed",
     DEDUP_PRUNE,
@@ -59,6 +59,7 @@ const ELSEWHERE: [&str; 14] = [
     "delivery.attempted",
     "delivery.recording",
     "delivery.recorded",
+    "delivery.deciding",
 ];
 
 fn way(point: &str) -> Way {

@@ -8,7 +8,7 @@ use crate::harness::mail_server::{MailServer, Tls};
 use crate::harness::receiver::{Behaviour, Receiver};
 use crate::harness::seed::{self, Seed};
 use crate::harness::{Start, StoreKind, TestApp};
-use crate::{STORES, config, order, wait_for_status};
+use crate::{STORES, config, notification, order, wait_for_status};
 
 const FAILPOINTS: [&str; 6] = [
     "delivery.leasing",
@@ -142,5 +142,41 @@ fn kills_at_random_moments_lose_nothing_and_spend_no_retry() {
     let kills = seed::number("MILLRACE_DELIVERY_KILLS").unwrap_or(5);
     for store in STORES {
         killed_at_random(store, kills);
+    }
+}
+
+/// A person edits a dead letter, and the process dies before the decision is committed.
+#[test]
+fn a_kill_during_a_decision_leaves_the_dead_letter_open() {
+    for store_kind in STORES {
+        let receiver = Receiver::start();
+        receiver.behave("/hook", Behaviour::Answer(500));
+        let url = receiver.url("/hook");
+        let section = format!(
+            "[destination.partner]\nkind = \"webhook\"\nurl = \"{url}\"\nallow_private = true\nretry = []\n"
+        );
+        let mut app = TestApp::with(Start {
+            config: Some(config("[\"partner\"]", &section)),
+            store_kind: Some(store_kind),
+            ..Start::default()
+        });
+        let id = order(&app.client(), "wrong@x.example", "");
+        wait_for_status(&app, &id, "FAILED_DLQ");
+        let letter = |app: &TestApp| app.client().get("/v1/dead-letters").json()["deadLetters"][0].clone();
+        let path = format!("/v1/dead-letters/{}/retry", letter(&app)["id"].as_str().unwrap());
+        let edited = br#"{"mail":"right@x.example","sort":"paid"}"#;
+        app.restart_with(|start| {
+            start.environment =
+                vec![("MILLRACE_FAILPOINTS".to_owned(), "delivery.deciding=abort".to_owned())];
+        });
+        drop(app.client().try_request("POST", &path, Some(("application/json", edited))));
+        app.wait_for_exit();
+        receiver.behave("/hook", Behaviour::Answer(200));
+        app.restart_with(|start| start.environment.clear());
+        assert_eq!(letter(&app)["status"], "open");
+        assert!(notification(&app, &format!("{id}-edit-1")).is_null());
+        assert_eq!(app.client().post(&path, std::str::from_utf8(edited).unwrap()).status, 200);
+        wait_for_status(&app, &format!("{id}-edit-1"), "SENT");
+        assert_eq!((letter(&app)["status"].as_str(), receiver.count()), (Some("dropped"), 2));
     }
 }

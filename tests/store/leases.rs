@@ -15,6 +15,7 @@ use crate::opened::{Opened, claim, text};
 on_each_database!(
     deliveries_whose_attempts_were_cut_off_several_times_are_leased_one_by_one,
     the_lanes_of_hosts_are_found_in_pages,
+    a_lease_whose_answer_was_lost_can_be_ended,
 );
 
 const NAME: ColumnKind = ColumnKind::Text { chars_max: 255 };
@@ -78,6 +79,24 @@ fn deliveries_whose_attempts_were_cut_off_several_times_are_leased_one_by_one(st
     }
     assert_eq!(sent.len(), 4);
     assert!(lease(&opened).is_empty());
+}
+
+fn a_lease_whose_answer_was_lost_can_be_ended(store_kind: StoreKind) {
+    let opened = queued(store_kind, &["shop"; 2]);
+    let lost = lease(&opened);
+    assert!(lost.len() == 2 && lease(&opened).is_empty());
+    opened.run(opened.store.end_lease(LeaseId([9; 16]))).unwrap();
+    assert!(lease(&opened).is_empty(), "another lease ends");
+    opened.run(opened.store.end_lease(lost[0].lease)).unwrap();
+    let again = lease(&opened);
+    assert_eq!(
+        again.iter().map(|one| (one.attempt, one.failed, one.cut_off)).collect::<Vec<_>>(),
+        [(2, 0, 1); 2]
+    );
+    again.iter().for_each(|one| record(&opened, one, AfterAttempt::Retry { millis: 0 }));
+    let third = lease(&opened);
+    let counts: Vec<_> = third.iter().map(|one| (one.attempt, one.failed, one.cut_off)).collect();
+    assert_eq!(counts, [(3, 1, 0); 2], "with a known outcome, none counts as cut off");
 }
 
 fn the_lanes_of_hosts_are_found_in_pages(store_kind: StoreKind) {

@@ -13,7 +13,7 @@ pub fn start_thread<T: Send + 'static>(
 }
 
 /// Waits for a task, and ends the process if the task has failed, as a thread that panics does. Otherwise, a part of the
-/// server would stand still, and nobody would notice.
+/// server would not run any more, and nobody would notice.
 pub async fn end_process_on_panic(task: tokio::task::JoinHandle<()>) {
     if task.await.is_err_and(|error| error.is_panic()) {
         std::process::abort();

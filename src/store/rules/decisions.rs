@@ -34,5 +34,6 @@ pub async fn decide(session: &mut impl Session, decision: &DeliveryDecision) -> 
     if let Some((log, changes)) = replacement {
         notifications::change_all(session, &key.view, *log, changes).await?;
     }
+    failpoint::hit("delivery.deciding");
     Ok(true)
 }
