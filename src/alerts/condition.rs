@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use event::limits::NEW_DEAD_LETTERS_COUNTED_MAX;
-use event::{Applied, Millis, Stalled};
+use event::{Applied, Stalled};
 
 use crate::log::DiskBytes;
 use crate::store::{DEDUP_NAME, NewDeadLetters, StoreState};
@@ -159,6 +159,8 @@ fn in_words(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use event::Millis;
+
     use super::*;
 
     const GIB: u64 = 1 << 30;

@@ -48,9 +48,13 @@ fn a_correction_cancels_what_is_not_attempted() {
         let client = app.client();
         let sent = order(&client, "sent@x.example", "");
         wait_for_status(&app, &sent, "SENT");
+        receiver.behave("/", Behaviour::Hang);
+        let running = order(&client, "running@x.example", "");
+        wait_for("the attempt", || receiver.count() == 2);
+        assert_eq!(notification(&app, &running)["status"], "QUEUED");
         assert_eq!(client.post("/v1/destinations/partner/pause", "{}").status, 200);
         let waiting = order(&client, "waiting@x.example", "");
-        for id in [&sent, &waiting] {
+        for id in [&sent, &running, &waiting] {
             let event = id.trim_start_matches("notif-");
             let body = format!(r#"{{"takesBack":"{event}"}}"#);
             let answer = client.post("/v1/streams/orders/events?wait=applied", &body);
@@ -58,10 +62,12 @@ fn a_correction_cancels_what_is_not_attempted() {
         }
         assert!(notification(&app, &waiting).is_null());
         assert_eq!(notification(&app, &sent)["status"], "SENT");
+        receiver.behave("/", Behaviour::Answer(200));
+        wait_for_status(&app, &running, "SENT");
         assert_eq!(client.post("/v1/destinations/partner/resume", "").status, 200);
         let last = order(&client, "last@x.example", "");
         wait_for_status(&app, &last, "SENT");
-        assert_eq!(receiver.count(), 2, "the corrected one is not sent");
+        assert_eq!(receiver.count(), 3, "the corrected one is not sent");
     }
 }
 
